@@ -6,6 +6,7 @@ reached by a `PowerShellRunner` on that host or a `WinRmRunner` from elsewhere, 
 QEMU guests on this computer.
 """
 
+from hyperv_ops.error_boundary import ErrorBoundary
 from hyperv_ops.hyperv.machines import Difference, GuestAccess, HyperVMachines, Template
 from hyperv_ops.hyperv.powershell import PowerShellRunner
 from hyperv_ops.hyperv.script_call import Runner, ScriptReply, script_folder
@@ -30,6 +31,7 @@ from hyperv_ops.watcher import MachineWatcher, wait_until_healthy
 __all__ = [
     "MACHINE_NAME",
     "Difference",
+    "ErrorBoundary",
     "Guest",
     "GuestAccess",
     "GuestIdentity",

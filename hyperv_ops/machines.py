@@ -52,9 +52,10 @@ class Trouble(enum.StrEnum):
     UNREACHABLE = "unreachable"
     BUSY = "busy"  #: the hypervisor's host accepts no more calls at present
     DENIED = "denied"
-    UNTRUSTED = "untrusted"  #: the host's certificate is not trusted
+    UNTRUSTED = "untrusted"  #: the host's certificate is not trusted, or it did not prove that it knows the password
     UNKNOWN_OUTCOME = "unknown outcome"  #: it may or may not have been done
     UNSUPPORTED = "unsupported"  #: this kind of machine cannot do that
+    UNFORESEEN = "unforeseen"  #: an error that no code expects; the log has its traceback
     OTHER = "other"
 
 

@@ -1,9 +1,11 @@
 """Polls machines of any kind: until one is healthy, or periodically in a thread."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
 
+from hyperv_ops.error_boundary import ErrorBoundary
 from hyperv_ops.machines import MachineError, MachineInfo, Power
 
 
@@ -38,6 +40,7 @@ class MachineWatcher:
         self._machines, self._on_change, self._interval_s = machines, on_change, interval_s
         self._ended = threading.Event()
         self._refreshing = threading.Lock()
+        self._boundary = ErrorBoundary()
         self._latest: dict[str, MachineInfo] = {}
         self.error: MachineError | None = None  #: why the last query failed
         self.refreshed_at: float | None = None  #: when the last successful query began, by the monotonic clock
@@ -57,7 +60,7 @@ class MachineWatcher:
         with self._refreshing:
             began = time.monotonic()
             try:
-                found = self._machines.infos()
+                found = self._boundary.infos(self._machines)
             except MachineError as error:
                 self.error = error
                 return
@@ -66,7 +69,8 @@ class MachineWatcher:
         for name, info in found.items():
             known = before.get(name)
             if known is None or (known.state, known.heartbeat) != (info.state, info.heartbeat):
-                self._on_change(name, info)
+                with contextlib.suppress(MachineError), self._boundary.around(name):
+                    self._on_change(name, info)
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Stops polling; waits at most `timeout_s` for a query that is under way."""

@@ -109,7 +109,8 @@ class HyperVTable(_Table, frozen=True, kw_only=True):
     """`[hyperv]`: the Hyper-V host of the workers' machines, and the settings of new machines."""
 
     host: _HostName = ""  #: its name or address; empty: this computer, without WinRM
-    transport: Literal["ntlm", "kerberos", "https"] = "ntlm"  #: how WinRM authenticates and encrypts
+    #: how WinRM authenticates and encrypts; only `https` and `kerberos` prove which host answers
+    transport: Literal["ntlm", "kerberos", "https"] = "ntlm"
     port: Annotated[int, Meta(ge=1, le=65535)] | None = None  #: unset: 5985, or 5986 for `https`
     account: str = ""  #: a member of the host's Hyper-V Administrators
     secret: _Secret = ""  #: a reference to the account's password, never the password
@@ -118,7 +119,8 @@ class HyperVTable(_Table, frozen=True, kw_only=True):
     template_machine: _MachineName = ""  #: the machine in which the template is set up; new machines get its settings
     folder: str = ""  #: the folder of the machines' disks, on the Hyper-V host
     switch: str = ""  #: the virtual switch of the machines
-    #: of that switch, like `192.168.77.0/24`; the host has its first address, the machines have the 11th and following
+    #: of that switch, like `192.168.77.0/24`; the host has its first address, the machines have the 11th and following.
+    #: Shares are reached at its addresses only; empty: at private addresses
     network: str = ""
     memory_min_mb: Annotated[int, Meta(ge=512, le=1024 * 1024)] = 1024  #: what a machine keeps when memory is short
     memory_max_mb: Annotated[int, Meta(ge=512, le=1024 * 1024)] = 4096  #: the most that it can get

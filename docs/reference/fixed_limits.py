@@ -12,6 +12,7 @@ FIXED = (
     ("characters of the name of a Hyper-V guest", "pipeline.machines.fleet.COMPUTER_NAME_MAX"),
     ("characters of a path on Windows, unless long paths are enabled", "inbox_agent.system.long_paths.PATH_CHARS_MAX"),
     ("characters of the path of a QEMU machine's sockets", "hyperv_ops.qemu.qmp.SOCKET_PATH_MAX"),
+    ("the latest console output of a QEMU machine, and that before it", "hyperv_ops.qemu.console.FILE_BYTES_MAX"),
     ("the file of a password", "pipeline.secrets.FILE_BYTES_MAX"),
     ("a file that is sent to a Hyper-V machine", "hyperv_ops.hyperv.machines.SEND_BYTES_MAX"),
     ("memory that a kept process may gain before it is replaced", "inbox_agent.evaluation.memory.GROWTH_MAX_MB"),

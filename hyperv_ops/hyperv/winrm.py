@@ -1,19 +1,17 @@
 """Runs scripts over WinRM: one shell, one PowerShell and one deadline per call.
 
-Owns: what is trusted (message encryption or a validated certificate, never plain Basic over HTTP), that shells are
-closed, and when an outcome is unknown: as soon as the script may have started.
+Owns: that shells are closed, and when an outcome is unknown: as soon as the script may have started.
+Not here: which answers are trusted (`sealed_transport`).
 Threads: any thread may call. Every call has its own session, because pywinrm's are not thread-safe.
 """
 
 import contextlib
 import logging
-import struct
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from xml.etree import ElementTree
 
 import requests
 from spnego.exceptions import SpnegoError
@@ -28,6 +26,7 @@ from winrm.protocol import Protocol as WinRm
 
 from hyperv_ops.hyperv import script_call as scripts
 from hyperv_ops.hyperv.script_call import ScriptReply
+from hyperv_ops.hyperv.sealed_transport import SealedTransport, UntrustedAnswerError
 from hyperv_ops.machines import MachineError, Trouble, one_line
 
 log = logging.getLogger(__name__)
@@ -36,11 +35,10 @@ CALLS_MAX = 4  #: concurrent; Windows 10 and 11 accept five from one account
 OPERATION_LIMIT_S, READ_LIMIT_S = 20, 30
 _PIECE_BYTES = 64 * 1024  #: well below MaxEnvelopeSizekb (500), twice encoded
 _UTF_8 = 65001
-#: What pywinrm raises: its own errors, uncaught errors of requests, and errors from parsing unexpected answers.
-_TROUBLE = (
-    *(WinRMError, WinRMTransportError, WinRMOperationTimeoutError, requests.RequestException, OSError, ValueError),
-    *(AssertionError, AttributeError, LookupError, ArithmeticError, StopIteration, struct.error),
-    *(ElementTree.ParseError, SpnegoError),
+#: Their text says what happened. What else pywinrm raises comes from an answer that it could not read.
+_EXPLAINED = (
+    *(WinRMError, WinRMTransportError, WinRMOperationTimeoutError),
+    *(requests.RequestException, OSError, SpnegoError),
 )
 _IDLE_LIMIT = "PT60S"  #: a shell closes itself if the reply with its id was lost
 _QUOTA = "QuotaLimit"  #: too many shells, processes, users or calls. Source: DSP0226 14.15, wsman:QuotaLimit
@@ -89,21 +87,32 @@ class WinRmRunner:
         access = self._access
         password = access.password()
         trusted: Any = access.certificate  # None: the system's; pywinrm's annotation lacks it
+        method: Literal["ssl", "ntlm", "kerberos"] = "ssl" if access.transport == "https" else access.transport
         try:
-            return WinRm(
+            winrm = WinRm(
                 access.endpoint,
-                transport="ssl" if access.transport == "https" else access.transport,
+                transport=method,
                 username=access.account,
                 password=password,
+                operation_timeout_sec=OPERATION_LIMIT_S,
+                read_timeout_sec=READ_LIMIT_S,
+            )
+            winrm.transport = SealedTransport(
+                access.endpoint,
+                auth_method=method,
+                username=access.account,
+                password=password,
+                service="HTTP",
                 message_encryption="auto" if access.transport == "https" else "always",
                 server_cert_validation="validate",
                 ca_trust_path=trusted,
-                operation_timeout_sec=OPERATION_LIMIT_S,
                 read_timeout_sec=READ_LIMIT_S,
+                send_cbt=False,  # it is for NTLM and Kerberos over TLS
                 proxy=None,
             )
-        except _TROUBLE as error:
+        except Exception as error:
             raise _machine_error(self.where, error, begun=False) from error
+        return winrm
 
 
 class _Call:
@@ -123,7 +132,9 @@ class _Call:
             )
             self._send(shell, command, stdin)
             return scripts.unpack_reply(self._where, *self._receive(shell, command))
-        except _TROUBLE as error:
+        except MachineError:
+            raise
+        except Exception as error:
             # The clean-up needs a new session: this one's keys are lost with its connection.
             self._winrm.transport.close_session()
             raise _machine_error(self._where, error, begun=self._begun) from error
@@ -153,7 +164,7 @@ class _Call:
                 some_out, some_err, _, done = self._winrm.get_command_output_raw(shell, command)
                 out += some_out
                 err += some_err
-            if len(out) > scripts.REPLY_BYTES_MAX:
+            if len(out) + len(err) > scripts.REPLY_BYTES_MAX:
                 raise MachineError(self._where, "an answer without an end", Trouble.UNKNOWN_OUTCOME)
         return bytes(out), bytes(err)
 
@@ -173,7 +184,7 @@ class _Call:
         for _ in range(2):
             try:
                 step()
-            except _TROUBLE as error:
+            except Exception as error:
                 self._winrm.transport.close_session()
                 log.debug("%s: while a shell was closed: %s", self._where, error)
             else:
@@ -185,6 +196,8 @@ def _machine_error(where: str, error: Exception, *, begun: bool) -> MachineError
     match error:
         case AuthenticationError():
             return MachineError(where, "the account or its password was refused", Trouble.DENIED)
+        case UntrustedAnswerError():
+            return MachineError(where, str(error), Trouble.UNTRUSTED)
         case requests.exceptions.SSLError() if "CERTIFICATE" in str(error).upper():
             return MachineError(where, "its certificate is not trusted", Trouble.UNTRUSTED)
         case requests.ConnectionError() if not begun:
@@ -195,4 +208,6 @@ def _machine_error(where: str, error: Exception, *, begun: bool) -> MachineError
             reason = "the account may not open a shell; `winrm configSDDL default` there gives it Read and Execute"
             return MachineError(where, reason, Trouble.DENIED)
     trouble = Trouble.UNKNOWN_OUTCOME if begun else Trouble.UNREACHABLE
+    if not isinstance(error, _EXPLAINED):
+        return MachineError(where, one_line(f"an answer that makes no sense: {error!r}"), trouble)
     return MachineError(where, one_line(str(error)) or type(error).__name__, trouble)

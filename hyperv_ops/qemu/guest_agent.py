@@ -15,12 +15,13 @@ from typing import TypeVar
 import msgspec
 
 from hyperv_ops.machines import Heartbeat, MachineError, Ran, Trouble, one_line
-from hyperv_ops.qemu.qmp import ASK_LIMIT_S, Command, Conversation, QmpConnection, Result
+from hyperv_ops.qemu.qmp import ANSWER_BYTES_MAX, ASK_LIMIT_S, Command, Conversation, QmpConnection, Result
 
 PING_LIMIT_S, SEND_LIMIT_S = 3.0, 60.0
 LOST_AFTER_S = 15.0  #: without an answer; a busy guest may miss one or two
 _POLL_S = 0.1
 _SEND_PIECE_BYTES = 48 * 1024
+OUTPUT_BYTES_MAX = 10 * 1024 * 1024  #: of a program, in Base64
 
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
@@ -104,15 +105,15 @@ class GuestAgent:
         self._run(write, SEND_LIMIT_S)
 
     def _ask(self, kind: type[Answer], command: str, arguments: dict[str, object]) -> Answer:
-        result = self._run(lambda ask: ask(command, arguments), ASK_LIMIT_S)
+        result = self._run(lambda ask: ask(command, arguments), ASK_LIMIT_S, OUTPUT_BYTES_MAX)
         try:
             return msgspec.convert(result, kind)
         except ValueError as error:  # of msgspec, or a lone surrogate
             reason = f"its guest agent's answer makes no sense: {one_line(str(error))}"
             raise MachineError(self._name, reason, Trouble.UNKNOWN_OUTCOME) from error
 
-    def _run(self, conversation: Conversation[Result], timeout_s: float) -> Result:
-        result = self._connection.run(conversation, timeout_s)
+    def _run(self, conversation: Conversation[Result], timeout_s: float, bytes_max: int = ANSWER_BYTES_MAX) -> Result:
+        result = self._connection.run(conversation, timeout_s, bytes_max=bytes_max)
         with contextlib.suppress(OSError):  # a full disk on this computer says nothing about the guest
             self._last_answer.touch()
         return result

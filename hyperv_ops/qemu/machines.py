@@ -1,7 +1,7 @@
 """Machines that are QEMU processes of this computer: real guests without a hypervisor's host.
 
 A machine is a folder: a copy-on-write disk on the template's image, the sockets of its monitor and of its guest agent,
-its console log. Its process is daemonized: it outlives the host that started it, and the next host finds it by the
+its console's output. Its process is daemonized: it outlives the host that started it, and the next host finds it by the
 folder.
 """
 
@@ -21,8 +21,18 @@ from typing import Any
 import orjson
 import psutil
 
-from hyperv_ops.last_line import last_line, last_line_of
-from hyperv_ops.machines import GuestIdentity, MachineError, MachineInfo, PowerState, Ran, Trouble, require_name
+from hyperv_ops.last_line import last_line
+from hyperv_ops.machines import (
+    GuestIdentity,
+    MachineError,
+    MachineInfo,
+    PowerState,
+    Ran,
+    Trouble,
+    one_line,
+    require_name,
+)
+from hyperv_ops.qemu.console import GuestConsole
 from hyperv_ops.qemu.guest_agent import GuestAgent
 from hyperv_ops.qemu.qmp import SOCKET_PATH_MAX, QmpConnection
 
@@ -66,6 +76,9 @@ class QemuMachines:
         """`ports`: the loopback port of each machine's SMB service."""
         self._spec, self._ports, self._what_if = spec, dict(ports), what_if
         self._monitor = {name: QmpConnection(name, self._folder(name) / "monitor") for name in ports}
+        self._console = {
+            name: GuestConsole(self._folder(name) / "console.log", monitor) for name, monitor in self._monitor.items()
+        }
         self._guest = {
             name: GuestAgent(name, self._folder(name) / "guest", self._folder(name) / "heard") for name in ports
         }
@@ -135,8 +148,7 @@ class QemuMachines:
         if self._process(name) is not None or self._dry_run(name, "switch it on"):
             return
         self._guest[name].forget()
-        with contextlib.suppress(FileNotFoundError):  # QEMU truncates it, which would lose a panic's output
-            os.replace(self._console(name), self._console(name).with_suffix(".log.1"))
+        self._console[name].begin()
         _run(name, [PROGRAMS[0], *self._arguments(name)], START_LIMIT_S)
 
     def shutdown(self, name: str, timeout_s: float) -> bool:
@@ -195,7 +207,7 @@ class QemuMachines:
             return
         ran = self.run(name, "/usr/sbin/service", [self._spec.service, "restart"], AGENT_LIMIT_S)
         if ran.exit_code != 0:
-            raise MachineError(name, f"the agent's service: {ran.output.strip()[:300]}", Trouble.GUEST_REFUSED)
+            raise MachineError(name, f"the agent's service: {one_line(ran.output)}", Trouble.GUEST_REFUSED)
 
     def identify(self, name: str, identity: GuestIdentity) -> None:
         """Sets the guest's name and the share account's password. The address is set by QEMU's network."""
@@ -206,7 +218,7 @@ class QemuMachines:
         words = ["-c", _IDENTIFY, "identify", identity.computer, identity.share_account]
         ran = self._guest[name].run("/bin/sh", words, IDENTITY_LIMIT_S, f"{identity.share_password}\n".encode())
         if ran.exit_code != 0:
-            raise MachineError(name, f"its guest refused: {ran.output.strip()[:300]}", Trouble.GUEST_REFUSED)
+            raise MachineError(name, f"its guest refused: {one_line(ran.output)}", Trouble.GUEST_REFUSED)
 
     def send(self, name: str, data: bytes, destination: str) -> None:
         self._require_running(name)
@@ -224,10 +236,11 @@ class QemuMachines:
         process = self._process(name)
         try:
             if process is None:
-                note = f"off; its console said last: {self._last_console_line(name)}"
+                note = f"off; its console said last: {self._console[name].last_line()}"
                 return MachineInfo(name=name, state=PowerState.OFF, checkpoints=self._checkpoints(name), note=note)
             status = str(self._monitor[name].ask("query-status")["status"])
             drives = self._monitor[name].ask("query-block")
+            self._console[name].collect()
         except MachineError as error:
             return MachineInfo(name=name, state=PowerState.UNKNOWN, note=error.reason)
         kept = [found for drive in drives for found in drive.get("inserted", {}).get("image", {}).get("snapshots", [])]
@@ -242,7 +255,7 @@ class QemuMachines:
                 addresses=(LOOPBACK,),
                 checkpoints=tuple(str(one["name"]) for one in kept),
                 pid=process.pid,
-                note=f"QEMU says {status}; its console said last: {self._last_console_line(name)}",
+                note=f"QEMU says {status}; its console said last: {self._console[name].last_line()}",
             )
         return MachineInfo(name=name, state=PowerState.OFF)
 
@@ -279,7 +292,7 @@ class QemuMachines:
         words += ["-chardev", f"socket,id=guest,path={place / 'guest'},server=on,wait=off"]
         words += ["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=guest,name=org.qemu.guest_agent.0"]
         words += ["-qmp", f"unix:{place / 'monitor'},server=on,wait=off"]
-        words += ["-serial", f"file:{self._console(name)}", "-pidfile", str(place / "pid"), "-daemonize"]
+        words += [*GuestConsole.arguments(), "-pidfile", str(place / "pid"), "-daemonize"]
         kernel, drivers = spec.image.with_name("vmlinuz"), spec.image.with_name("initrd.img")
         if kernel.exists() and drivers.exists():
             words += ["-kernel", str(kernel), "-initrd", str(drivers), "-append", _KERNEL_ARGUMENTS]
@@ -290,12 +303,6 @@ class QemuMachines:
 
     def _disk(self, name: str) -> Path:
         return self._folder(name) / "disk.qcow2"
-
-    def _console(self, name: str) -> Path:
-        return self._folder(name) / "console.log"
-
-    def _last_console_line(self, name: str) -> str:
-        return last_line_of(self._console(name)) or "nothing"
 
     def _process(self, name: str) -> psutil.Process | None:
         """The machine's process, also if another host process started it."""
@@ -308,6 +315,7 @@ class QemuMachines:
         return process if ours else None
 
     def _end(self, name: str, process: psutil.Process) -> None:
+        self._console[name].collect()
         with contextlib.suppress(MachineError):  # QEMU may end before it answers
             self._monitor[name].ask("quit", timeout_s=_QUIT_S)
         if not self._wait_until_gone(name, _QUIT_S):

@@ -13,13 +13,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from qemu.qmp import ConnectError, ExecuteError, QMPClient, QMPError
+from qemu.qmp import ConnectError, ExecInterruptedError, ExecuteError, Message, QMPClient, QMPError
 
 from hyperv_ops.machines import MachineError, Trouble, one_line
 
 ASK_LIMIT_S = 10.0
 SOCKET_PATH_MAX = 107  #: Source: unix(7), sun_path
-_MALFORMED = (ValueError, TypeError, RecursionError)  #: raised by the library for unexpected answers
+ANSWER_BYTES_MAX = 1024 * 1024  #: of one conversation, events included
 _RETRY_S, _GOODBYE_S, _STALE_MAX = 0.05, 1.0, 100
 
 
@@ -46,18 +46,19 @@ class QmpConnection:
         """Sends one command. Raises MachineError, like `run`."""
         return self.run(lambda ask: ask(command, arguments), timeout_s)
 
-    def run(self, conversation: Conversation[Result], timeout_s: float) -> Result:
+    def run(self, conversation: Conversation[Result], timeout_s: float, *, bytes_max: int = ANSWER_BYTES_MAX) -> Result:
         """Connects, runs one conversation and disconnects.
 
         Raises:
             MachineError: UNREACHABLE if there is no connection, BUSY or TIMED_OUT if there was no answer in time,
-                UNKNOWN_OUTCOME if the connection broke, OTHER with the peer's message if it refused.
+                UNKNOWN_OUTCOME if the connection broke or the peer sent more than `bytes_max` or what cannot be read,
+                OTHER with the peer's message if it refused.
         """
         deadline = time.monotonic() + timeout_s
         if not self._lock.acquire(timeout=max(0.0, timeout_s)):
             raise MachineError(self._name, f"another client is connected to {self._peer}", Trouble.BUSY)
         try:
-            return asyncio.run(asyncio.wait_for(self._run(conversation), deadline - time.monotonic()))
+            return asyncio.run(asyncio.wait_for(self._run(conversation, bytes_max), deadline - time.monotonic()))
         except ExecuteError as error:
             raise MachineError(self._name, f"{self._peer} says: {one_line(str(error))}", Trouble.OTHER) from error
         except ConnectError as error:
@@ -69,20 +70,26 @@ class QmpConnection:
         except (QMPError, OSError, EOFError, AssertionError) as error:  # the library asserts that it still stands
             reason = f"the connection to {self._peer} broke: {one_line(str(error)) or 'it ended at once'}"
             raise MachineError(self._name, reason, Trouble.UNKNOWN_OUTCOME) from error
+        except Exception as error:  # of the library, for an answer that it does not expect
+            reason = f"{self._peer} sent what makes no sense: {one_line(repr(error))}"
+            raise MachineError(self._name, reason, Trouble.UNKNOWN_OUTCOME) from error
         finally:
             self._lock.release()
 
-    async def _run(self, conversation: Conversation[Result]) -> Result:
-        client = QMPClient(self._name)
+    async def _run(self, conversation: Conversation[Result], bytes_max: int) -> Result:
+        client = _BoundedClient(self._name, bytes_max)
         client.negotiate = client.await_greeting = not self._guest
         try:
             await self._connect(client)
             if self._guest:
                 await _discard_old_answers(client)
             return await conversation(lambda command, arguments=None: client.execute(command, arguments))
+        except ExecInterruptedError as error:
+            await _goodbye(client)  # raises what ended the connection
+            raise QMPError(str(error)) from error
         finally:
-            with contextlib.suppress(QMPError, OSError, EOFError, TimeoutError, *_MALFORMED):
-                await asyncio.wait_for(client.disconnect(), _GOODBYE_S)
+            with contextlib.suppress(Exception):
+                await _goodbye(client)
 
     async def _connect(self, client: QMPClient) -> None:
         while True:
@@ -92,6 +99,26 @@ class QmpConnection:
                 if not isinstance(error.exc, BlockingIOError):  # two other clients already: one served, one waiting
                     raise
             await asyncio.sleep(_RETRY_S)
+
+
+class _BoundedClient(QMPClient):
+    """Reads a limited number of bytes, and no events: the library keeps them for a listener, without a bound."""
+
+    def __init__(self, name: str, bytes_max: int) -> None:
+        super().__init__(name, readbuflen=bytes_max)
+        self._left_bytes = bytes_max
+        self.events.event_filter = lambda _event: False
+
+    def _cb_inbound(self, msg: Message) -> Message:
+        # Not the library's own: it writes each message as text, for a log that is off.
+        self._left_bytes -= len(bytes(msg))
+        if self._left_bytes < 0:
+            raise QMPError("more was sent than an answer has")
+        return msg
+
+
+async def _goodbye(client: QMPClient) -> None:
+    await asyncio.wait_for(client.disconnect(), _GOODBYE_S)
 
 
 async def _discard_old_answers(client: QMPClient) -> None:

@@ -10,7 +10,16 @@ from pathlib import Path
 
 import msgspec
 
-from hyperv_ops import Heartbeat, MachineError, MachineInfo, Machines, PowerShellRunner, PowerState, Trouble
+from hyperv_ops import (
+    ErrorBoundary,
+    Heartbeat,
+    MachineError,
+    MachineInfo,
+    Machines,
+    PowerShellRunner,
+    PowerState,
+    Trouble,
+)
 from inbox_agent.checks import CheckResult
 from pipeline.config import Config, HyperVTable, QemuTable
 from pipeline.diagnosis.evaluators import Fault
@@ -25,7 +34,10 @@ _NEW_PROCESS_PER_CALL = (
 )
 _FIXES = {
     Trouble.DENIED: "correct `account` or `secret`; one of that host, no Microsoft account (docs/how-to/hyper-v.md)",
-    Trouble.UNTRUSTED: "set `certificate` to the file of its authority, or make one (docs/how-to/hyper-v.md)",
+    Trouble.UNTRUSTED: (
+        'is that the Hyper-V host? `transport = "https"` proves it; set `certificate` to the file of its authority '
+        "(docs/how-to/hyper-v.md)"
+    ),
     Trouble.UNREACHABLE: "is it on, WinRM enabled there (`winrm quickconfig`), its port open in the firewall?",
     Trouble.BUSY: "close other sessions there, or raise MaxShellsPerUser",
     Trouble.NO_HYPER_V: "leave `host` out only on a Hyper-V host",
@@ -72,7 +84,7 @@ def _qemu(root: Path, table: QemuTable, machines: Machines, chosen: dict[str, st
             _QEMU, f"there is no image {root / table.image}", "`make vm-image` builds one (docs/how-to/qemu.md)"
         )
     try:
-        found = machines.infos()
+        found = ErrorBoundary().infos(machines)
     except MachineError as error:
         yield _failed(_QEMU, f"its machines cannot be looked at: {error}")
         return
@@ -85,9 +97,8 @@ def _hyperv(
 ) -> Iterator[CheckResult]:
     runner = runner_of(table, root)
     try:
-        answer = runner.run(
-            "Get-FarmHost", {"Switch": table.switch, "Folder": table.folder, "Template": table.template}, ASK_LIMIT_S
-        )
+        asked = {"Switch": table.switch, "Folder": table.folder, "Template": table.template}
+        answer = runner.run("Get-FarmHost", asked, ASK_LIMIT_S)
         host = msgspec.convert(answer.value, _HyperVHostInfo)
     except MachineError as error:
         yield _failed(_HOST, str(error), _FIXES.get(error.trouble, "run Get-FarmHost.ps1 there by hand"))
@@ -150,7 +161,7 @@ def _machines(
     machines: Machines, chosen: dict[str, str], host: _HyperVHostInfo, table: HyperVTable
 ) -> Iterator[CheckResult]:
     try:
-        found = machines.infos()
+        found = ErrorBoundary().infos(machines)
     except MachineError as error:
         yield _failed(_HOST, f"its machines cannot be listed: {error}")
         return

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from hyperv_ops import Machines
+from hyperv_ops import ErrorBoundary, Machines
 from inbox_agent.checks import CheckResult
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import FileMissing, FileRefused, ShareError, ShareFiles, Unavailable
@@ -101,7 +101,7 @@ def check_shares(root: Path, config: Config, names: tuple[str, ...] = ()) -> Ite
     farm_id, machines = _farm_id(root), machines_of(config, root)
 
     def examined(name: str) -> tuple[list[CheckResult], list[ReportedEvaluator]]:
-        medium, evaluators = _medium(tables[name], root, machines), list[ReportedEvaluator]()
+        medium, evaluators = _medium(config, tables[name], root, machines), list[ReportedEvaluator]()
         with contextlib.closing(medium):
             checks = _examine(tables[name], medium, farm_id, evaluators.append)
             return list(_until_stopped(name, checks)), evaluators
@@ -123,11 +123,15 @@ def _until_stopped(worker: str, results: Iterator[CheckResult]) -> Iterator[Chec
         yield CheckResult(worker, False, f"it went away while it was looked at ({error})", "ask again")
 
 
-def _medium(table: WorkerTable, root: Path, machines: Machines | None) -> "_ShareMedium":
+def _medium(config: Config, table: WorkerTable, root: Path, machines: Machines | None) -> "_ShareMedium":
     if table.unc is None:
         return _PathMedium(root / table.place)
-    addresses = None if machines is None else lambda: machines.info(table.machine).addresses
-    return _SmbMedium(smb_access(table, root, addresses))
+
+    def reports() -> dict[str, tuple[str, ...]]:
+        assert machines is not None
+        return {name: info.addresses for name, info in ErrorBoundary().infos(machines).items()}
+
+    return _SmbMedium(smb_access(config, table, root, None if machines is None else reports))
 
 
 def _examine(

@@ -163,7 +163,7 @@ def _smb_files(
     for worker in config.worker:
         if worker.unc is None:
             continue
-        addresses = None if machine_controller is None else partial(machine_controller.addresses, worker.name)
-        session = SmbSession(smb_access(worker, root, addresses))
+        reports = None if machine_controller is None else partial(machine_controller.addresses, worker.name)
+        session = SmbSession(smb_access(config, worker, root, reports))
         found[worker.name] = SmbFiles(session, partial(wakeups.notify, worker.name))
     return found

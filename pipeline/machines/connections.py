@@ -1,6 +1,5 @@
 """Builds the access to a worker's share and machine from the configuration."""
 
-import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -8,18 +7,22 @@ from hyperv_ops import GuestAccess, HyperVMachines, MachineError, Machines, Powe
 from inbox_agent.protocol.files import Unavailable
 from pipeline.config import Config, HyperVTable, QemuTable, WorkerTable
 from pipeline.errors import SecretError
+from pipeline.machines.addresses import AddressError, address_of
 from pipeline.secrets import fetch_secret
 from pipeline.shares.smb.session import SmbAccess
 
+#: Queries the hypervisor for the addresses that the guest of each machine reports.
+Reports = Callable[[], Mapping[str, Sequence[str]]]
 
-def smb_access(worker: WorkerTable, root: Path, addresses: Callable[[], Sequence[str]] | None = None) -> SmbAccess:
+
+def smb_access(config: Config, worker: WorkerTable, root: Path, reports: Reports | None = None) -> SmbAccess:
     """The access data of a worker's share. The password is fetched for every connection.
 
-    So is the address, if the share's server is the worker's machine: `addresses` queries the hypervisor.
+    So is the address, if the share's server is the worker's machine.
     """
     assert worker.unc is not None
     server, share, folder = worker.unc
-    on_machine = addresses if worker.machine and server.lower() == worker.machine.lower() else None
+    on_machine = reports if worker.machine and server.lower() == worker.machine.lower() else None
     return SmbAccess(
         server=server,
         share=share,
@@ -29,7 +32,7 @@ def smb_access(worker: WorkerTable, root: Path, addresses: Callable[[], Sequence
         password=lambda: fetch_secret(worker.secret, root) if worker.secret else "",
         encryption=worker.encryption,
         dialect_min=worker.dialect,
-        address=None if on_machine is None else lambda: _address_of(worker.machine, on_machine),
+        address=None if on_machine is None else lambda: _address_of(config, worker.machine, on_machine),
     )
 
 
@@ -130,13 +133,11 @@ def _secret_of(owner: str, reference: str, root: Path) -> str:
         raise MachineError(owner, f"its secret: {error}", Trouble.DENIED) from error
 
 
-def _address_of(machine: str, addresses: Callable[[], Sequence[str]]) -> str:
+def _address_of(config: Config, machine: str, reports: Reports) -> str:
     """The address to try: the guest's report is a claim, `host.json` names the owner (law 7 of share_layout.md)."""
     try:
-        found = [ipaddress.ip_address(address) for address in addresses()]
-    except (MachineError, ValueError) as error:
+        return address_of(config, machine, reports())
+    except MachineError as error:
         raise Unavailable(f"the address of machine {machine} is not known: {error}") from error
-    usable = sorted((address for address in found if not address.is_link_local), key=lambda address: address.version)
-    if not usable:
-        raise Unavailable(f"machine {machine} has reported no address yet; is it on, and its guest up?")
-    return str(usable[0])
+    except AddressError as error:
+        raise Unavailable(str(error)) from error

@@ -5,12 +5,13 @@ is UNKNOWN.
 Threads: one per action in progress, so the control loop never waits for a hypervisor.
 """
 
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
 
-from hyperv_ops import Heartbeat, MachineError, MachineInfo, Machines, MachineWatcher, PowerState
+from hyperv_ops import ErrorBoundary, Heartbeat, MachineError, MachineInfo, Machines, MachineWatcher, PowerState
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState, MachineStatus
 from pipeline.core.requests import MachineAction
@@ -51,6 +52,7 @@ class MachineController:
         self._reverted: set[str] = set()
         self._executed_at: dict[str, float] = {}  #: a machine state observed before this time is out of date
         self._changing_since: dict[str, float] = {}
+        self._boundary = ErrorBoundary()
         self._watcher = MachineWatcher(machines, self._changed, interval_s=watch_interval_s)
 
     def open(self, on_down: Callable[[str], None]) -> None:
@@ -95,17 +97,21 @@ class MachineController:
             self._threads[action.worker] = thread
             thread.start()
 
-    def addresses(self, worker: str) -> tuple[str, ...]:
-        """Addresses of a worker's machine, as its guest last reported. Raises MachineError."""
-        machine = self._machine_of[worker]
-        return (self._watcher.latest().get(machine) or self._machines.info(machine)).addresses
+    def addresses(self, worker: str) -> dict[str, tuple[str, ...]]:
+        """Machine -> its addresses, as its guest last reported; that of a worker at least. Raises MachineError."""
+        machine, known = self._machine_of[worker], self._watcher.latest()
+        if machine not in known:
+            with self._boundary.around(machine):
+                known[machine] = self._machines.info(machine)
+        return {name: info.addresses for name, info in known.items()}
 
     def close(self) -> None:
         """Stops watching; the machines run on. The next host finds a machine that was being restarted switched off."""
         self._closed.set()
         self._boot_queue.close()
         self._watcher.close()
-        self._machines.close()
+        with contextlib.suppress(MachineError), self._boundary.around("machines"):
+            self._machines.close()
 
     # -------------------------------------------------------------------------------------------------------- inside
 
@@ -132,9 +138,10 @@ class MachineController:
         return MachineState.UNKNOWN
 
     def _run(self, action: MachineAction) -> None:
-        worker = action.worker
+        worker, machine = action.worker, self._machine_of[action.worker]
         try:
-            self._perform(worker, self._machine_of[worker], action)
+            with self._boundary.around(machine):
+                self._perform(worker, machine, action)
             log.info("%s: %s", worker, action.recovery or "start")
         except MachineError as error:
             log.warning("%s: %s: %s", worker, action.recovery or "start", error)
@@ -162,6 +169,7 @@ class MachineController:
 
     def _save_evidence(self, machine: str, action: MachineAction) -> None:
         try:
-            self._evidence.save(machine, action)
-        except (MachineError, OSError) as error:  # the machine is restored all the same
+            with self._boundary.around(machine):
+                self._evidence.save(machine, action)
+        except MachineError as error:  # the machine is restored all the same
             log.warning("%s: evidence could not be kept: %s", action.worker, error)

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import orjson
 
-from hyperv_ops import Machines
+from hyperv_ops import MachineError, Machines
 from pipeline.core.requests import MachineAction
 from pipeline.paths import EVIDENCE_OF_MACHINE, EVIDENCE_OF_SCREEN, EVIDENCE_OF_WORKER
 
@@ -19,7 +19,13 @@ class MachineEvidence:
         self._machines, self._folder = machines, folder
 
     def save(self, machine: str, action: MachineAction) -> None:
-        """Saves all of them before an action. Raises MachineError or OSError; what was saved until then is kept."""
+        """Saves all of them before an action. Raises MachineError; what was saved until then is kept."""
+        try:
+            self._save(machine, action)
+        except OSError as error:
+            raise MachineError(machine, str(error)) from error
+
+    def _save(self, machine: str, action: MachineAction) -> None:
         folder = self._folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{action.worker}"
         folder.mkdir(parents=True, exist_ok=True)
         known = msgspec.json.encode(action.evidence)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from hyperv_ops import (
     Difference,
+    ErrorBoundary,
     GuestIdentity,
     MachineError,
     MachineInfo,
@@ -25,12 +26,12 @@ from hyperv_ops import (
 )
 from pipeline.config import Config, HyperVTable, WorkerTable
 from pipeline.errors import InputError
+from pipeline.machines.addresses import given_addresses
 from pipeline.views.text_table import format_table
 
 AT_ONCE_MAX = 4
 SHUTDOWN_LIMIT_S, SWITCH_LIMIT_S = 120.0, 90.0
 COMPUTER_NAME_MAX = 15  #: Source: NetBIOS; Rename-Computer cuts what is longer
-FIRST_ADDRESS = 11
 
 Verb = Callable[[Machines, str], str]
 
@@ -69,8 +70,14 @@ def choose(config: Config, names: Sequence[str], *, all_machines: bool, count: i
 
 def run_on_all(machines: Machines, chosen: dict[str, str], verb: Verb) -> Iterator[Done]:
     """Applies a verb to the machines, a few at once; yields the outcomes in the order of `chosen`."""
+    boundary = ErrorBoundary()
+
+    def apply(machine: str) -> str:
+        with boundary.around(machine):
+            return verb(machines, machine)
+
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE_MAX) as crew:
-        waiting = {worker: crew.submit(verb, machines, machine) for worker, machine in chosen.items()}
+        waiting = {worker: crew.submit(apply, machine) for worker, machine in chosen.items()}
         for worker, done in waiting.items():
             try:
                 yield Done(worker, done.result(), True)
@@ -80,7 +87,7 @@ def run_on_all(machines: Machines, chosen: dict[str, str], verb: Verb) -> Iterat
 
 def status(machines: Power, chosen: dict[str, str]) -> list[tuple[str, MachineInfo | None]]:
     """The state of the machines; None for one that does not exist. Raises MachineError."""
-    found = machines.infos()
+    found = ErrorBoundary().infos(machines)
     return [(worker, found.get(machine)) for worker, machine in chosen.items()]
 
 
@@ -120,33 +127,32 @@ def identity_of(config: Config, machine: str, password: Callable[[WorkerTable], 
     Raises:
         MachineError: the configuration is incomplete, or does not allow it.
     """
-    tables = [table for table in config.worker if table.machine]
-    number = next(number for number, table in enumerate(tables) if table.machine == machine)
+    table = next(table for table in config.worker if table.machine == machine)
     computer = machine.replace("_", "-")
     if config.hyperv is not None and len(computer) > COMPUTER_NAME_MAX:
         raise MachineError(machine, f"Windows takes no computer name of more than {COMPUTER_NAME_MAX} characters")
-    if not (tables[number].account and tables[number].secret):
+    if not (table.account and table.secret):
         raise MachineError(machine, "its [[worker]] has no account and secret for the share")
-    address, network = _address(config, machine, number)
+    address, network = _address(config, machine)
     return GuestIdentity(
         computer=computer,
-        share_account=tables[number].account.rpartition("\\")[2].partition("@")[0],
-        share_password=password(tables[number]),
+        share_account=table.account.rpartition("\\")[2].partition("@")[0],
+        share_password=password(table),
         address=str(address),
         prefix_length=network.prefixlen,
     )
 
 
-def _address(config: Config, machine: str, number: int) -> tuple[ipaddress.IPv4Address, ipaddress.IPv4Network]:
+def _address(config: Config, machine: str) -> tuple[ipaddress.IPv4Address, ipaddress.IPv4Network]:
     if config.hyperv is None:  # a QEMU machine is reached through this computer's loopback
         network = ipaddress.IPv4Network("127.0.0.0/8")
         return network[1], network
     if not config.hyperv.network:
         raise MachineError(machine, "[hyperv] network is not set, so it has no address to get")
-    network = ipaddress.IPv4Network(config.hyperv.network)
-    if network.num_addresses <= FIRST_ADDRESS + number + 1:
+    network, address = ipaddress.IPv4Network(config.hyperv.network), given_addresses(config).get(machine)
+    if address is None:
         raise MachineError(machine, f"[hyperv] network {network} has no address left for it")
-    return network[FIRST_ADDRESS + number], network
+    return address, network
 
 
 def start(machines: Power, machine: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import orjson
 
-from hyperv_ops import LocalMachines, LocalSpec, MachineError, PowerState
+from hyperv_ops import ErrorBoundary, LocalMachines, LocalSpec, MachineError, MachineInfo, PowerState
 from inbox_agent.protocol.layout import INBOX, OUTBOX, STAGING, STATUS
 from inbox_agent.system.atomic_file import replace_file
 from inbox_agent.system.process_tree import PROCESSES_FILE, kill_leftovers
@@ -44,11 +44,12 @@ class LocalWorkers:
         self._environment = config.without_secrets(os.environ)
         self.shares: Mapping[str, Path] = {name: paths.share(name) for name in names}
         self._machines = LocalMachines({name: self._spec(name, n) for n, name in enumerate(names)}, on_exit)
+        self._boundary = ErrorBoundary()
         self._reverted: set[str] = set()
 
     def names(self) -> list[str]:
         """The local workers' names."""
-        return self._machines.names()
+        return list(self.shares)
 
     def pid(self, name: str) -> int | None:
         """The process id of a worker's agent; None while it does not run."""
@@ -61,22 +62,30 @@ class LocalWorkers:
     def status(self) -> dict[str, MachineStatus]:
         """The state of all local machines."""
         found = {}
-        for name, info in self._machines.infos().items():
-            found[name] = MachineStatus(_STATES[info.state], LOCAL_ACTIONS, info.note, reverted=name in self._reverted)
+        for name, info in self._infos().items():
+            state = _STATES.get(info.state, MachineState.UNKNOWN)
+            found[name] = MachineStatus(state, LOCAL_ACTIONS, info.note, reverted=name in self._reverted)
             self._reverted.discard(name)
         return found
+
+    def _infos(self) -> dict[str, MachineInfo]:
+        try:
+            return self._boundary.infos(self._machines)
+        except MachineError as error:
+            return {name: MachineInfo(name=name, state=PowerState.UNKNOWN, note=error.reason) for name in self.shares}
 
     def execute(self, action: MachineAction) -> None:
         """Performs an action. An error shows in the next `status`."""
         name = action.worker
         try:
-            if action.recovery is RecoveryAction.RESTORE:
-                self._machines.restore(name)
-                self._reverted.add(name)
-            elif action.recovery is not None:
-                self._machines.power_off(name)
-            self._machines.start(name)
-            log.info("%s: %s, process %s", name, action.recovery or "start", self.pid(name))
+            with self._boundary.around(name):
+                if action.recovery is RecoveryAction.RESTORE:
+                    self._machines.restore(name)
+                    self._reverted.add(name)
+                elif action.recovery is not None:
+                    self._machines.power_off(name)
+                self._machines.start(name)
+                log.info("%s: %s, process %s", name, action.recovery or "start", self.pid(name))
         except MachineError as error:
             log.warning("%s", error)
 
@@ -97,10 +106,11 @@ class LocalWorkers:
     def close(self) -> None:
         """Ends all agents, and processes that a killed agent left running."""
         try:
-            self._machines.close()
+            with self._boundary.around("local workers"):
+                self._machines.close()
         except MachineError as error:  # a process that cannot be killed, e.g. while its disk hangs
             log.warning("%s", error)
-        for name in self._machines.names():
+        for name in self.shares:
             kill_leftovers(self._paths.agent_state(name) / PROCESSES_FILE)
 
     def _spec(self, name: str, number: int) -> LocalSpec:

@@ -88,7 +88,8 @@ def test_shares_inside_machines_are_found_by_address(project: FarmProject, monke
             LocalFiles(share).make_folders()
             give_to_account(share)
         with hyperv_harness(project.root, "vm-0", "vm-1", disks=disks) as pool:
-            project.configure(workers=0, losses_max=10, extra=pool.tables(server, stagger_s=0.1), **PATIENCE)
+            tables = pool.tables(server, stagger_s=0.1, network="'127.0.0.0/8'")
+            project.configure(workers=0, losses_max=10, extra=tables, **PATIENCE)
             project.add_genomes(games(40, 0.3))
             host = project.start()
             project.wait_until(lambda: project.archived() >= 6)

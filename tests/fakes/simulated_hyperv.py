@@ -68,7 +68,10 @@ class SimulatedHyperV:
     def __init__(self, guests: GuestProcesses, *existing: str, boot_s: float = 0.3) -> None:
         self._guests, self._boot_s = guests, boot_s
         self._lock = threading.RLock()
-        self._vms = {name: _Vm(name, boot_s=boot_s, checkpoints=["clean"]) for name in existing}
+        self._vms = {
+            name: _Vm(name, boot_s=boot_s, checkpoints=["clean"], address=f"127.0.0.{11 + number}")
+            for number, name in enumerate(existing)
+        }
         self.events: list[MachineEvent] = []
         self.scripts: list[str] = []  #: names of the scripts that were run, in order
         self.secrets: set[str] = set()  #: values that arrived as secrets

@@ -411,6 +411,7 @@ class _Listener(ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         thread = threading.Thread(target=self.process_request_thread, args=(request, client_address), daemon=True)
         self._connections.append((request, thread))
+        self.wsman.connections += 1
         thread.start()
 
     def close(self) -> None:
@@ -433,6 +434,7 @@ class WsmanServer:
         self.accounts = _Accounts(accounts, Path(self._place.name, "accounts"))
         self.commands = self._shells.commands  #: all commands passed to `answer`, in order
         self.seen: list[bytes] = []  #: the bodies of all requests as received
+        self.connections = 0  #: made by all clients
         self.certificate = Path(self._place.name, "certificate.pem") if tls else None  #: clients have to trust it
         self._listener = _Listener(self, _self_signed(self.certificate) if self.certificate else None)
         port = self._listener.server_port

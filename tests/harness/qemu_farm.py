@@ -35,6 +35,10 @@ class QemuTestMachines(QemuMachines):
         """Starts its processors again after `pause`."""
         self._monitor[name].ask("cont")
 
+    def write_console(self, name: str, text: str) -> None:
+        """Writes to its serial console, as its guest does."""
+        self._monitor[name].ask("ringbuf-write", {"device": "console", "data": text})
+
     def disconnect_network(self, name: str) -> None:
         """Disconnects its network cable; a new start connects it."""
         self._monitor[name].ask("set_link", {"name": "net", "up": False})

@@ -122,6 +122,15 @@ def test_untrusted_certificate_is_refused(tmp_path: Path) -> None:
     assert harness.server.commands == []
 
 
+@pytest.mark.parametrize("tls", [False, True])
+def test_call_uses_one_connection(tmp_path: Path, tls: bool) -> None:
+    """For all its messages: a logon costs several of them."""
+    with hyperv_harness(tmp_path, "vm-1", tls=tls) as harness:
+        harness.machines().info("vm-1")
+
+    assert harness.server.connections == 1
+
+
 def test_unreachable_host_is_transient(harness: HyperVHarness) -> None:
     """A host that does not respond is unreachable, which may pass."""
     harness.server.close()

@@ -15,7 +15,8 @@ import orjson
 import psutil
 import pytest
 
-from hyperv_ops import Heartbeat, MachineError, PowerState, Trouble
+from hyperv_ops import Heartbeat, MachineError, PowerState, Ran, Trouble
+from hyperv_ops.qemu import console
 from hyperv_ops.qemu.guest_agent import GuestAgent
 from hyperv_ops.qemu.machines import QemuMachines, QemuSpec
 from hyperv_ops.qemu.qmp import QmpConnection
@@ -176,14 +177,50 @@ def test_disk_is_readable_by_owner_only(machines: QemuMachines, spec: QemuSpec) 
     assert (spec.folder / "vm-1").stat().st_mode & 0o077 == 0
 
 
-def test_console_log_survives_power_cycle(machines: QemuMachines, spec: QemuSpec) -> None:
+def test_console_output_survives_power_cycle(machines: QemuTestMachines, spec: QemuSpec) -> None:
     """The last output of a panic is there after the power cycle."""
-    console = spec.folder / "vm-1" / "console.log"
-    console.write_text("Kernel panic - not syncing")
+    machines.start("vm-1")
+    machines.write_console("vm-1", "Kernel panic - not syncing\n")
+    assert "its console said last: Kernel panic - not syncing" in machines.info("vm-1").note
+    machines.write_console("vm-1", "and more\n")
+    machines.power_off("vm-1")
+    assert machines.info("vm-1").note == "off; its console said last: and more"
+
     machines.start("vm-1")
 
-    assert console.with_name("console.log.1").read_text() == "Kernel panic - not syncing"
-    assert "panic" not in console.read_text()
+    console = spec.folder / "vm-1" / "console.log"
+    assert console.with_name("console.log.1").read_text() == "Kernel panic - not syncing\nand more\n"
+    assert not console.exists()
+
+
+def test_endless_console_output_fills_no_disk(
+    machines: QemuTestMachines, spec: QemuSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QEMU keeps the latest output without a host, and the host keeps two files of bounded size."""
+    monkeypatch.setattr(console, "_BUFFER_BYTES", 4096)
+    monkeypatch.setattr(console, "FILE_BYTES_MAX", 6000)
+    machines.start("vm-1")
+    folder = spec.folder / "vm-1"
+    guest = console.GuestConsole(folder / "console.log", QmpConnection("vm-1", folder / "monitor"))
+    for number in range(5):
+        machines.write_console("vm-1", f"{number:07}\n" * 600)
+        guest.collect()
+        assert guest.last_line() == f"{number:07}"
+
+    kept = {path.name: path.stat().st_size for path in folder.glob("console*")}
+    assert set(kept) <= {"console.log", "console.log.1"}
+    assert 6000 <= sum(kept.values()) <= 2 * (6000 + 4096)
+
+
+def test_refusal_of_guest_is_one_printable_line(machines: QemuMachines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its service says may be anything."""
+    monkeypatch.setattr(GuestAgent, "run", lambda *_args, **_kwargs: Ran(1, "a\n\x1b[31mb" + "x" * 1000))
+    machines.start("vm-1")
+
+    with pytest.raises(MachineError, match="the agent's service: a") as error:
+        machines.restart_agent("vm-1")
+
+    assert error.value.reason.isprintable() and len(error.value.reason) < 400
 
 
 def test_restore_without_checkpoint_keeps_machine_running(machines: QemuMachines) -> None:

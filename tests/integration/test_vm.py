@@ -83,7 +83,7 @@ def test_vm_status_as_table_and_json(harness: HyperVHarness, vm: Command) -> Non
 
     assert code == ExitCode.FAILED, "two do not exist"
     assert lines[0] == ["worker", "machine", "state", "heartbeat", "uptime", "cpu", "memory", "address", "checkpoint"]
-    assert lines[1] == [*["vm-1", "vm-1", "running", "ok", "0", "min", "3", "%", "2048", "MB", "127.0.0.1", "clean"]]
+    assert lines[1] == [*["vm-1", "vm-1", "running", "ok", "0", "min", "3", "%", "2048", "MB", "127.0.0.11", "clean"]]
     assert lines[2] == [*["vm-2", "there", "is", "none"]]
     rows = json.loads(vm("vm", "status", "vm-1", "--json")[1])
     assert (rows[0]["worker"], rows[0]["state"], rows[0]["checkpoints"]) == ("vm-1", "running", ["clean"])

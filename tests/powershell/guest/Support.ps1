@@ -248,7 +248,7 @@ function Merge-Parameters([hashtable] $Default, [hashtable] $More) {
     $Default
 }
 
-function ConvertTo-Secret([string] $Plain) { ConvertTo-SecureString -String $Plain -AsPlainText -Force }
+function ConvertTo-Secret([string] $Plain) { [System.Net.NetworkCredential]::new('', $Plain).SecurePassword }
 
 function Get-RegistryText([string] $Key, [string] $Name) {
     "$((Get-ItemProperty -LiteralPath $Key -Name $Name -ErrorAction SilentlyContinue).$Name)"
