@@ -180,9 +180,9 @@ class ShareClient:
 
     def _scan_all(self, request: ScanRequest) -> ShareScan:
         try:
-            names = self._names(INBOX)
+            names = self._files.names(INBOX, ENTRIES_MAX)
         except Unavailable:
-            if INBOX in self._names(""):
+            if INBOX in self._files.names("", ENTRIES_MAX):
                 raise
             return ShareScan(worker=self.worker, full=True, no_folders=True, no_heartbeat=True)
         found_owner = read_owner(self._files, names)
@@ -211,12 +211,12 @@ class ShareClient:
         if not self._staging_cleared:
             self._staging_cleared = True
             with contextlib.suppress(ShareError):
-                staged = self._names(f"{INBOX}/{STAGING}")
+                staged = self._files.names(f"{INBOX}/{STAGING}", ENTRIES_MAX)
                 self._files.remove([f"{INBOX}/{STAGING}/{name}" for name in staged])
 
     def _scan_outbox(self, request: ScanRequest, scan: ShareScan) -> ShareScan:
         found: dict[str, set[Kind]] = {}
-        for name in self._names(OUTBOX):
+        for name in self._files.names(OUTBOX, ENTRIES_MAX):
             if (known := layout.attempt_of(name)) is not None:
                 found.setdefault(known[0], set()).add(known[1])
         answers = {attempt for attempt, kinds in found.items() if Kind.RESULT in kinds}
@@ -238,12 +238,6 @@ class ShareClient:
         names = {kind.of(attempt): kind for attempt, kinds in unread.items() for kind in bytes_max if kind in kinds}
         content = self._files.read_all([(f"{OUTBOX}/{name}", bytes_max[kind]) for name, kind in names.items()])
         return dict(zip(names, content, strict=True))
-
-    def _names(self, folder: str) -> list[str]:
-        names = self._files.names(folder)
-        if len(names) > ENTRIES_MAX:
-            raise Unavailable(f"{folder or 'the share'} holds {len(names)} entries, a flood")
-        return names
 
     def _scan_heartbeat(self, scan: ShareScan) -> ShareScan:
         """Adds the heartbeat, or why there is none. That proves nothing; silence is measured by the clock."""
