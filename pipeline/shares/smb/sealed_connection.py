@@ -171,7 +171,7 @@ class _BoundedTransport(Tcp):  # type: ignore[misc]  # smbprotocol has no types
                 raise TimeoutError(f"nothing received for {timeout:g} s")
             try:
                 received: int = self._sock.recv_into(room)
-            except ConnectionError:  # Windows raises where Linux returns nothing
+            except OSError:  # reset, or shut down by `close`: Windows raises where Linux returns nothing
                 received = 0
         if not received:
             self.close()

@@ -1,5 +1,7 @@
 """The sealed SMB connection without a server; the attacks on it are in tests/integration/test_smb_attacks.py."""
 
+import runpy
+
 import pytest
 from smbprotocol.connection import Connection
 
@@ -7,6 +9,7 @@ from pipeline.errors import MissingExtraError
 from pipeline.shares.smb import messages
 from pipeline.shares.smb.sealed_connection import FRAME_BYTES_MAX, why_unsupported
 from pipeline.shares.smb.session import SmbAccess, SmbSession
+from tests.harness.source_tree import ROOT
 
 ACCESS = SmbAccess(server="127.0.0.1", share="exchange")
 
@@ -45,3 +48,13 @@ def test_largest_answer_is_allowed() -> None:
     costs = [messages.CREDIT_BYTES] * 100
     group = next(iter(messages.affordable(costs, lambda size: 2 + messages.credits_for(size + 1))))
     assert sum(group) + 3 * len(group) * 256 <= FRAME_BYTES_MAX
+
+
+REPORT = runpy.run_path(str(ROOT / "docs/upstream/smbprotocol_answers.py"))
+
+
+@pytest.mark.parametrize("name", [name for name in REPORT if name.startswith("test_")])
+def test_upstream_report_is_still_true(name: str) -> None:
+    """If this fails, smbprotocol refuses such an answer by itself: correct docs/upstream/smbprotocol.md."""
+    with pytest.raises(AssertionError):
+        REPORT[name]()
