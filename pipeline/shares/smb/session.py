@@ -67,6 +67,10 @@ class _NotEncrypted(Exception):
     """The server's session is not encrypted."""
 
 
+#: Exceptions whose text is made for a user. Changed bytes raise others: KeyError, IndexError, InvalidTag, struct.error.
+_FORESEEN = (SMBException, SpnegoError, OSError, ValueError, SecretError, Unavailable, _DialectTooOld, _NotEncrypted)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmbAccess:
     """How to reach a share. The password is fetched for each connection and not stored."""
@@ -151,10 +155,14 @@ class SmbSession:
     # ------------------------------------------------------------------------------------------------- inside
 
     def _lost(self, error: Exception) -> Unavailable:
-        log.debug("%s: a request failed", self.access, exc_info=error)
-        reason = _line(error)
+        reason = self._in_words(error)
         self.drop(reason)
         return Unavailable(f"{self.access}: {reason}")
+
+    def _in_words(self, error: Exception) -> str:
+        # What nothing foresees may also be a defect of this program, so its traceback is kept for `pipeline run -v`.
+        log.debug("%s: a request failed", self.access, exc_info=error)
+        return _line(error)
 
     def _require(self) -> tuple[SealedConnection, int, int]:
         """The connection, and the ids of the session and tree on it: another thread may drop it at any moment."""
@@ -173,8 +181,9 @@ class SmbSession:
             refusal = _refusal(error)
             if refusal is Refusal.ACCOUNT:
                 self._retry_at = time.monotonic() + REFUSED_BACK_OFF_S  # repeated attempts may lock the account
-            self.drop(_line(error))
-            raise NoConnection(self.access, _line(error), refusal) from error
+            reason = self._in_words(error)
+            self.drop(reason)
+            raise NoConnection(self.access, reason, refusal) from error
         self._back_off_s = BACK_OFF_S
         self.connections += 1
         return found
@@ -261,13 +270,6 @@ def _refusal(error: Exception) -> Refusal:
 
 
 def _line(error: object) -> str:
-    match error:
-        case SMBResponseException(status=status):
-            text = status_text(status)
-        case str() | SMBException() | SpnegoError() | OSError() | ValueError():
-            text = str(error)
-        case SecretError() | Unavailable() | _DialectTooOld() | _NotEncrypted():
-            text = str(error)
-        case _:  # KeyError, InvalidTag: their texts say nothing to a user
-            text = f"{MALFORMED} ({type(error).__name__})"
-    return clean(text, 300)
+    if isinstance(error, SMBResponseException):
+        return clean(status_text(error.status), 300)
+    return clean(str(error) if isinstance(error, (str, *_FORESEEN)) else f"{MALFORMED} ({type(error).__name__})", 300)
