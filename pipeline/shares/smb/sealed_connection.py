@@ -20,7 +20,8 @@ from smbprotocol.header import NtStatus, Smb2Flags
 from smbprotocol.session import Session
 from smbprotocol.transport import Tcp
 
-from pipeline.shares.smb.messages import CREDIT_BYTES, CREDITS_MAX
+from pipeline.shares.smb.messages import CREDIT_BYTES, CREDITS_MAX, SmbReply
+from pipeline.shares.smb.statuses import OK
 
 #: An answer has no more bytes than its request paid for, and `messages` pays no more than this; as smbprotocol receives
 #: it, that is also all the memory that a server can take.
@@ -91,7 +92,7 @@ class SealedConnection(Connection):  # type: ignore[misc]  # smbprotocol has no 
                 raise UntrustedAnswer(_NOT_SIGNED)
             super().verify_signature(header, next(iter(self.session_table)), force=True)
 
-    def answer(self, request: Any, deadline: float) -> Any:
+    def reply(self, request: Any, deadline: float) -> SmbReply:
         """The final answer to a request, whatever its status; `deadline` is one of `time.monotonic`.
 
         smbprotocol's `receive` begins to wait again with each interim answer, without an end.
@@ -104,15 +105,17 @@ class SealedConnection(Connection):  # type: ignore[misc]  # smbprotocol has no 
             with request.response_event_lock:
                 self._check_worker_running()
                 response = request.response
-                if response is not None and response["status"].get_value() != NtStatus.STATUS_PENDING:
+                status = NtStatus.STATUS_PENDING if response is None else response["status"].get_value()
+                if status != NtStatus.STATUS_PENDING:
                     break
                 request.response_event.clear()
         else:
             raise SMBException("no answer in time")
-        self.outstanding_requests.pop(request.message["message_id"].get_value(), None)
-        if response["command"].get_value() != request.message["command"].get_value():
+        asked = request.message
+        self.outstanding_requests.pop(asked["message_id"].get_value(), None)
+        if response["command"].get_value() != asked["command"].get_value():
             raise UntrustedAnswer(f"an answer is to another kind of request{_CHANGED}")
-        return response
+        return SmbReply(status, response["data"].get_value() if status == OK else b"")
 
     def _encrypts(self) -> bool:
         return any(session.encrypt_data for session in tuple(self.session_table.values()))

@@ -30,7 +30,7 @@ from pipeline.errors import MissingExtraError, SecretError
 from pipeline.shares.smb.change_notify import ChangeNotify
 from pipeline.shares.smb.messages import MALFORMED, SmbReply
 from pipeline.shares.smb.sealed_connection import SealedConnection, UntrustedAnswer, why_unsupported
-from pipeline.shares.smb.statuses import ACCESS_DENIED, ACCOUNT_REFUSED, BAD_NETWORK_NAME, OK, SESSION_LOST, status_text
+from pipeline.shares.smb.statuses import ACCESS_DENIED, ACCOUNT_REFUSED, BAD_NETWORK_NAME, SESSION_LOST, status_text
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class SmbSession:
         deadline = time.monotonic() + self.limit_s
         try:
             requests = connection.send_compound(messages, session_id, tree_id, related=len(messages) > 1)
-            replies = [_receive(connection, request, deadline) for request in requests]
+            replies = [connection.reply(request, deadline) for request in requests]
         except Exception as error:
             raise self._lost(error) from error
         for reply in replies:
@@ -218,12 +218,6 @@ class SmbSession:
             raise _NotEncrypted("the server does not encrypt")
         self._ids = (session.session_id, tree.tree_connect_id)
         return connection, *self._ids
-
-
-def _receive(connection: SealedConnection, request: Any, deadline: float) -> SmbReply:
-    response = connection.answer(request, deadline)
-    status = response["status"].get_value()
-    return SmbReply(status, response["data"].get_value() if status == OK else b"")
 
 
 def _prepare(connection: SealedConnection) -> None:
