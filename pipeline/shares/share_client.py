@@ -9,6 +9,7 @@ See: the laws of share_layout.md.
 import contextlib
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,6 +47,7 @@ READS_MAX = 3  #: reads of an invalid result or payload, one per scan
 REFUSALS_MAX = 6  #: reads of a refused payload: an open file is closed before that, a virus scanner never allows it
 ENTRIES_MAX = 10_000  #: a folder with more names than this is not read; the share is unavailable
 RESULTS_PER_SCAN_MAX = 256
+COLLECT_LIMIT_S = 10.0  #: a scan that has collected results for so long leaves the others to the next one
 
 
 class _SnapshotDamaged(Exception):
@@ -224,12 +226,11 @@ class ShareClient:
             del self._reads[attempt]
         unread = sorted(answers - request.handled)[:RESULTS_PER_SCAN_MAX]
         content = self._read_together({attempt: found[attempt] for attempt in unread})
-        results = tuple(result for attempt in unread if (result := self._collect(attempt, content)) is not None)
         return replace(
             scan,
             claims=frozenset(attempt for attempt, kinds in found.items() if Kind.STARTED in kinds),
             answers=frozenset(answers),
-            results=results,
+            results=tuple(self._collect_in_time(unread, content)),
         )
 
     def _read_together(self, unread: Mapping[str, Set[Kind]]) -> dict[str, bytes | ShareError]:
@@ -260,6 +261,18 @@ class ShareClient:
             return False
 
     # ------------------------------------------------------------------------------------------------- collecting
+
+    def _collect_in_time(
+        self, attempts: Iterable[str], content: Mapping[str, bytes | ShareError]
+    ) -> Iterator[CollectedResult]:
+        """The first results, at least one of them: artifacts may take long."""
+        deadline = time.monotonic() + COLLECT_LIMIT_S
+        for attempt in attempts:
+            result = self._collect(attempt, content)
+            if result is not None:
+                yield result
+            if time.monotonic() >= deadline:
+                return
 
     def _collect(self, attempt: str, content: Mapping[str, bytes | ShareError]) -> CollectedResult | None:
         """A result with its log and artifacts; None if the next scan should read it again.

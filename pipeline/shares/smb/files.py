@@ -100,8 +100,11 @@ class SmbFiles:
             if found.size_bytes > bytes_max:
                 raise FileInvalid(f"{path}: larger than {bytes_max} bytes")
             with retry_while_busy(lambda: open(destination, "wb")) as out:
-                while piece := self._piece(found.handle, offset, path):
-                    offset += len(piece)
+                length = m.PIECE_BYTES
+                while length == m.PIECE_BYTES:  # a shorter piece is the last one (MS-SMB2 3.3.5.12)
+                    piece = self._piece(found.handle, offset, path)
+                    length = len(piece)
+                    offset += length
                     if offset > bytes_max:
                         raise FileInvalid(f"{path}: larger than {bytes_max} bytes")
                     digest.update(piece)

@@ -243,6 +243,22 @@ def test_results_per_scan_are_bounded(owner: HostShareHarness) -> None:
     assert {seen.attempt for seen in second.results} == expected - handled
 
 
+def test_scan_that_takes_long_leaves_results_to_next_one(
+    owner: HostShareHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each scan collects one at least, so all are collected."""
+    monkeypatch.setattr("pipeline.shares.share_client.COLLECT_LIMIT_S", 0.0)
+    expected = {owner.publish_result(number) for number in range(1, 4)}
+    handled: frozenset[str] = frozenset()
+    for _ in expected:
+        scan = owner.scan(full=False, handled=handled)
+        assert scan.answers == expected
+        assert len(scan.results) == 1
+        handled |= {seen.attempt for seen in scan.results}
+
+    assert handled == expected
+
+
 def test_handled_results_are_not_read_again(owner: HostShareHarness) -> None:
     """They are still reported as answers until they are removed."""
     owner.publish_result(1)
