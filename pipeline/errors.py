@@ -5,7 +5,7 @@
     │   ├── ConfigError       2  pipeline.toml cannot be used
     │   ├── SecretError       2  a password cannot be fetched
     │   └── GenomeError       2  a genome cannot be used
-    ├── MissingExtraError     2  the libraries of the host are not installed
+    ├── MissingExtraError     2  the libraries of the host are not installed, or cannot be used
     ├── ProjectBusyError      2  another process has this project open
     ├── TakeOverError         2  a share cannot be taken over
     ├── BundleError           2  the agent's bundle cannot be made
@@ -67,7 +67,7 @@ class GenomeError(InputError):
 
 
 class MissingExtraError(PipelineError, ImportError):
-    """The libraries of the host are not installed. Install the extra that the message names."""
+    """The libraries of the host are not installed, or one cannot be used. Install what the message names."""
 
     exit_code = ExitCode.BAD_INPUT
 

@@ -25,6 +25,9 @@ FIXED = (
     ("genomes that fail alike, while none completes, before a run ends", "pipeline.core.since_start.GENOMES_ALIKE"),
     ("free space on a share's disk, for `pipeline doctor`", "pipeline.diagnosis.shares.FREE_BYTES_MIN"),
     ("free space on a share's disk, for `inbox-agent doctor`", "inbox_agent.doctor.FREE_BYTES_MIN"),
+    ("a message of an SMB server", "pipeline.shares.smb.sealed_connection.FRAME_BYTES_MAX"),
+    ("for a message of an SMB server, once it has begun", "pipeline.shares.smb.sealed_connection.FRAME_LIMIT_S"),
+    ("for the listing of a folder over SMB", "pipeline.shares.smb.files.LISTING_LIMIT_S"),
     ("failed genomes, and files of each kind, that `pipeline run` names", "pipeline.cli.main.NAMED_MAX"),
 )
 

@@ -3,6 +3,7 @@
 Not here: local disks (local_files) and SMB (pipeline.shares.smb), which implement `ShareFiles`.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -47,8 +48,8 @@ class ShareFiles(Protocol):
     file is refused. Only `FileMissing` means that a file does not exist.
     """
 
-    def names(self, folder: str) -> list[str]:
-        """The names in a folder, unordered."""
+    def names(self, folder: str, entries_max: int = sys.maxsize) -> list[str]:
+        """The names in a folder, unordered. Unavailable if there are more than `entries_max`; no more are read then."""
 
     def size(self, path: str) -> int:
         """Size of a file in bytes. Raises FileMissing, FileInvalid."""
@@ -90,6 +91,13 @@ class ShareFiles(Protocol):
 
     def read_all(self, asked: Sequence[tuple[str, int]]) -> list[bytes | ShareError]:
         """Reads small files, each with its `bytes_max`: content, or FileMissing, FileInvalid or FileRefused instead."""
+
+
+def require_few(names: list[str], folder: str, entries_max: int) -> list[str]:
+    """These names. Raises Unavailable: they are more than `entries_max`."""
+    if len(names) > entries_max:
+        raise Unavailable(f"{folder or 'the share'} holds more than {entries_max} entries, a flood")
+    return names
 
 
 class OneByOne:

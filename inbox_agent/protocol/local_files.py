@@ -24,6 +24,7 @@ from inbox_agent.protocol.files import (
     ShareError,
     ShareFull,
     Unavailable,
+    require_few,
 )
 from inbox_agent.protocol.layout import FOLDERS, STAGING
 from inbox_agent.system.atomic_file import write_all
@@ -58,9 +59,10 @@ class LocalFiles(OneByOne):
         self._is_busy = is_busy
         self._spares: deque[str] = deque()  #: staged names that are second names of published records, oldest first
 
-    def names(self, folder: str) -> list[str]:
+    def names(self, folder: str, entries_max: int = sys.maxsize) -> list[str]:
         self._require_folder(folder)
-        return self._ask(lambda: os.listdir(self._base + folder), missing=Unavailable)
+        names = self._ask(lambda: os.listdir(self._base + folder), missing=Unavailable)
+        return require_few(names, folder, entries_max)
 
     def size(self, path: str) -> int:
         self._refuse_link(path)

@@ -38,6 +38,7 @@ from pipeline.diagnosis.evaluators import (
 from pipeline.errors import InputError, SecretError
 from pipeline.machines.connections import machines_of, smb_access
 from pipeline.paths import ProjectPaths
+from pipeline.shares.share_client import ENTRIES_MAX
 from pipeline.shares.smb.files import SmbFiles
 from pipeline.shares.smb.session import NoConnection, Refusal, SmbAccess, SmbSession
 from pipeline.storage.ledger import Ledger, has_ledger
@@ -168,7 +169,7 @@ def _examine(
 
 
 def _folders(files: ShareFiles) -> Iterator[Fault]:
-    missing = sorted({INBOX, OUTBOX, STATUS} - set(files.names("")))
+    missing = sorted({INBOX, OUTBOX, STATUS} - set(files.names("", ENTRIES_MAX)))
     if missing:
         folders = ", ".join(f"{folder}/" for folder in missing)
         yield f"no {folders} there", "`pipeline run` or the agent makes them, or you do, with their rights"
@@ -194,7 +195,7 @@ def _outbox(table: WorkerTable, files: ShareFiles) -> Iterator[Fault]:
 
 
 def _owner(files: ShareFiles, worker: str, farm_id: str) -> Iterator[Fault]:
-    names = files.names(INBOX)
+    names = files.names(INBOX, ENTRIES_MAX)
     try:
         owner = read_owner(files, names)
         if isinstance(owner, DamagedOwner):
@@ -301,7 +302,7 @@ class _SmbMedium:
             raise _StopChecking
         try:
             self._session.connect()
-            self._smb.names("")
+            self._smb.names("", ENTRIES_MAX)
         except Unavailable as error:
             yield self._fault(error)
             raise _StopChecking from error

@@ -13,6 +13,7 @@ from pipeline.errors import InputError, TakeOverError
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.host import Host
 from pipeline.paths import ProjectPaths
+from pipeline.shares.share_client import ENTRIES_MAX
 from pipeline.storage.ledger import has_ledger
 
 
@@ -40,7 +41,7 @@ def take_over(root: Path, config: Config, worker: str) -> str:
 def take_share(loop: ControlLoop, files: ShareFiles, worker: str) -> str:
     """Takes one share over, also from another farm. Raises ShareError."""
     files.make_folders()
-    names = files.names(INBOX)
+    names = files.names(INBOX, ENTRIES_MAX)
     epoch = 1 + max(newest_epoch(names), loop.farm.worker(worker).epoch)
     # Recorded before it is published, like every epoch; after a crash in between, repeat the command.
     loop.record([EpochRaised(worker=worker, epoch=epoch, reason="taken over by command")])

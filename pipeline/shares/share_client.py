@@ -9,6 +9,7 @@ See: the laws of share_layout.md.
 import contextlib
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,6 +47,7 @@ READS_MAX = 3  #: reads of an invalid result or payload, one per scan
 REFUSALS_MAX = 6  #: reads of a refused payload: an open file is closed before that, a virus scanner never allows it
 ENTRIES_MAX = 10_000  #: a folder with more names than this is not read; the share is unavailable
 RESULTS_PER_SCAN_MAX = 256
+COLLECT_LIMIT_S = 10.0  #: a scan that has collected results for so long leaves the others to the next one
 
 
 class _SnapshotDamaged(Exception):
@@ -180,9 +182,9 @@ class ShareClient:
 
     def _scan_all(self, request: ScanRequest) -> ShareScan:
         try:
-            names = self._names(INBOX)
+            names = self._files.names(INBOX, ENTRIES_MAX)
         except Unavailable:
-            if INBOX in self._names(""):
+            if INBOX in self._files.names("", ENTRIES_MAX):
                 raise
             return ShareScan(worker=self.worker, full=True, no_folders=True, no_heartbeat=True)
         found_owner = read_owner(self._files, names)
@@ -211,12 +213,12 @@ class ShareClient:
         if not self._staging_cleared:
             self._staging_cleared = True
             with contextlib.suppress(ShareError):
-                staged = self._names(f"{INBOX}/{STAGING}")
+                staged = self._files.names(f"{INBOX}/{STAGING}", ENTRIES_MAX)
                 self._files.remove([f"{INBOX}/{STAGING}/{name}" for name in staged])
 
     def _scan_outbox(self, request: ScanRequest, scan: ShareScan) -> ShareScan:
         found: dict[str, set[Kind]] = {}
-        for name in self._names(OUTBOX):
+        for name in self._files.names(OUTBOX, ENTRIES_MAX):
             if (known := layout.attempt_of(name)) is not None:
                 found.setdefault(known[0], set()).add(known[1])
         answers = {attempt for attempt, kinds in found.items() if Kind.RESULT in kinds}
@@ -224,12 +226,11 @@ class ShareClient:
             del self._reads[attempt]
         unread = sorted(answers - request.handled)[:RESULTS_PER_SCAN_MAX]
         content = self._read_together({attempt: found[attempt] for attempt in unread})
-        results = tuple(result for attempt in unread if (result := self._collect(attempt, content)) is not None)
         return replace(
             scan,
             claims=frozenset(attempt for attempt, kinds in found.items() if Kind.STARTED in kinds),
             answers=frozenset(answers),
-            results=results,
+            results=tuple(self._collect_in_time(unread, content)),
         )
 
     def _read_together(self, unread: Mapping[str, Set[Kind]]) -> dict[str, bytes | ShareError]:
@@ -238,12 +239,6 @@ class ShareClient:
         names = {kind.of(attempt): kind for attempt, kinds in unread.items() for kind in bytes_max if kind in kinds}
         content = self._files.read_all([(f"{OUTBOX}/{name}", bytes_max[kind]) for name, kind in names.items()])
         return dict(zip(names, content, strict=True))
-
-    def _names(self, folder: str) -> list[str]:
-        names = self._files.names(folder)
-        if len(names) > ENTRIES_MAX:
-            raise Unavailable(f"{folder or 'the share'} holds {len(names)} entries, a flood")
-        return names
 
     def _scan_heartbeat(self, scan: ShareScan) -> ShareScan:
         """Adds the heartbeat, or why there is none. That proves nothing; silence is measured by the clock."""
@@ -266,6 +261,18 @@ class ShareClient:
             return False
 
     # ------------------------------------------------------------------------------------------------- collecting
+
+    def _collect_in_time(
+        self, attempts: Iterable[str], content: Mapping[str, bytes | ShareError]
+    ) -> Iterator[CollectedResult]:
+        """The first results, at least one of them: artifacts may take long."""
+        deadline = time.monotonic() + COLLECT_LIMIT_S
+        for attempt in attempts:
+            result = self._collect(attempt, content)
+            if result is not None:
+                yield result
+            if time.monotonic() >= deadline:
+                return
 
     def _collect(self, attempt: str, content: Mapping[str, bytes | ShareError]) -> CollectedResult | None:
         """A result with its log and artifacts; None if the next scan should read it again.

@@ -102,6 +102,16 @@ def source(tmp_path: Path) -> Path:
 # ------------------------------------------------------------------------------------------------- every implementation
 
 
+def test_folder_with_more_entries_than_allowed_is_unavailable(files: ShareFiles) -> None:
+    """None of them are returned; a part of a listing would be taken for the whole."""
+    for number in range(2):
+        files.publish(f"inbox/{number}.start.json", b"record")
+
+    assert sorted(files.names("inbox", 3)) == ["0.start.json", "1.start.json", "tmp"]
+    with pytest.raises(Unavailable, match="inbox holds more than 2 entries"):
+        files.names("inbox", 2)
+
+
 def test_new_share_lists_its_folders(files: ShareFiles) -> None:
     """The share itself can be listed and shows the three folders of the layout."""
     assert sorted(files.names("")) == ["inbox", "outbox", "status"]

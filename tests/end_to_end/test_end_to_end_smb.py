@@ -3,6 +3,7 @@
 The test ends like all others: each genome is counted exactly once, with the fitness that follows from its bytes.
 """
 
+import itertools
 import os
 import subprocess
 import threading
@@ -16,6 +17,7 @@ from inbox_agent.protocol.local_files import LocalFiles
 from tests.fakes.smb_proxy import Proxy
 from tests.harness.farm_project import FarmProject, games
 from tests.harness.samba import ACCOUNT, PASSWORD, Samba, exchange, give_to_account, samba, worker_table
+from tests.harness.smb_relay import Link, Relay
 from tests.harness.waiting import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
@@ -102,6 +104,28 @@ def test_generation_survives_server_faults(farm: FarmProject, server: Samba) -> 
     proxy.close()
     assert code == 0, out
     farm.assert_counted_once()
+
+
+def test_changed_answers_do_not_end_generation(farm: FarmProject, server: Samba) -> None:
+    """One bit of every thirtieth message of a server is changed on the way: its share is unknown for a moment, and the
+    host goes on."""
+    numbers = itertools.count(1)
+
+    def change(message: bytes, link: Link) -> None:
+        changed = message if next(numbers) % 30 else message[:-1] + bytes([message[-1] ^ 1])
+        link.to_client(changed)
+
+    relay = Relay(server.port, on_answer=change)
+    farm.configure(workers=1, extra=worker_table("vm-0", relay.port))
+    farm.add_genomes(games(30, 0.1))
+    agent = farm.start_agent(server.shares["vm-0"])
+    code, out = farm.run()
+    stop([agent])
+    relay.close()
+    assert code == 0, out
+    assert next(numbers) > 60
+    farm.assert_counted_once()
+    assert {row["worker"] for row in farm.attempts() if row["outcome"] == "completed"} == {"local-0", "vm-0"}
 
 
 def test_publication_on_full_disk_is_retried(farm: FarmProject, tiny_disk: Path) -> None:

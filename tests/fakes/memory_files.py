@@ -5,6 +5,7 @@ and change it like any other program.
 """
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from inbox_agent.protocol.files import (
     OneByOne,
     ShareFull,
     Unavailable,
+    require_few,
 )
 from inbox_agent.protocol.layout import FOLDERS, STAGING
 
@@ -31,11 +33,12 @@ class MemoryFiles(OneByOne):
         self.folders: set[str] = {""}
         self.held: set[str] = set()  #: files that another program holds open
 
-    def names(self, folder: str) -> list[str]:
+    def names(self, folder: str, entries_max: int = sys.maxsize) -> list[str]:
         self._require(folder)
         start = f"{folder}/" if folder else ""
         everything = [*self.files, *(self.folders - {""})]
-        return [path[len(start) :] for path in everything if path.startswith(start) and "/" not in path[len(start) :]]
+        names = [path[len(start) :] for path in everything if path.startswith(start) and "/" not in path[len(start) :]]
+        return require_few(names, folder, entries_max)
 
     def size(self, path: str) -> int:
         return len(self._content(path))
@@ -133,10 +136,10 @@ class ProbedFiles(MemoryFiles):
         self.too_big: set[str] = set()  #: paths for which there is no room; half of a payload is written
         self.on_write: Callable[[], object] = lambda: None  #: called while a payload is written
 
-    def names(self, folder: str) -> list[str]:
+    def names(self, folder: str, entries_max: int = sys.maxsize) -> list[str]:
         self._pass("names", folder)
         self.asked.append(folder)
-        return [name for name in super().names(folder) if f"{folder}/{name}" not in self.unlisted]
+        return [name for name in super().names(folder, entries_max) if f"{folder}/{name}" not in self.unlisted]
 
     def read(self, path: str, bytes_max: int) -> bytes:
         self._pass("read", _layout_folder(path))

@@ -84,6 +84,7 @@ class Samba:
     ) -> None:
         self.root = root
         self.port = free_port()
+        self.encrypts = encrypt != "off"
         self.shares = {name: root / "shares" / name for name in names or ("exchange",)}
         self._process: subprocess.Popen[bytes] | None = None
         for folder in ("private", "lock", "state", "cache", "pid", "ncalrpc"):

@@ -3,6 +3,7 @@ tests/conformance."""
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from smbprotocol.open import SMB2CreateRequest
 
 from inbox_agent.protocol.files import FileAlreadyExists, FileMissing, Unavailable
+from pipeline.shares.share_client import ENTRIES_MAX
 from pipeline.shares.smb.files import SmbFiles
 from pipeline.shares.smb.messages import SmbReply
 from pipeline.shares.smb.session import SmbAccess, SmbSession
@@ -126,6 +128,21 @@ def test_lost_connection_notifies(server: Samba, files: SmbFiles, notified: thre
     assert files.notifies
 
 
+def test_signed_connection_notifies(notified: threading.Event) -> None:
+    """The interim answer to the request is not signed, the notification is."""
+    with samba(encrypt="off") as server:
+        files = SmbFiles(SmbSession(access(server, encryption=False)), notified.set)
+        files.make_folders()
+
+        def notifies() -> bool:
+            files.names("outbox")
+            (server.shares["exchange"] / "outbox" / f"{time.monotonic_ns()}.result.json").touch()
+            return notified.wait(0.1)
+
+        assert eventually(notifies, 10)
+        assert files.read_all([("inbox/x.start.json", 10)])  # the connection has not ended
+
+
 def test_server_without_notifications_is_polled(notified: threading.Event) -> None:
     """It is asked once for each connection, and not again."""
     with samba(options="change notify = no") as server:
@@ -159,7 +176,7 @@ def test_client_reconnects_after_server_restart(server: Samba, files: SmbFiles) 
 def test_frozen_server_is_unavailable_after_deadline(server: Samba, files: SmbFiles) -> None:
     """It keeps the connection open and does not respond; the next request makes a new one."""
     server.freeze()
-    with pytest.raises(Unavailable, match="timeout"):
+    with pytest.raises(Unavailable, match="no answer in time"):
         files.read("inbox/x.start.json", 100)
     server.thaw()
 
@@ -368,11 +385,12 @@ def test_many_files_are_split_over_messages(smb_shares: SmbShares) -> None:
 
 
 def test_large_listing_is_read_in_parts(server: Samba, files: SmbFiles) -> None:
-    """Twenty thousand names do not fit into one response."""
-    for number in range(20_000):
-        (server.shares["exchange"] / "outbox" / f"g0001-0001-t1-a1-{number:012d}.result.json").touch()
+    """As many names as are allowed do not fit into one response, if they are long."""
+    names = {f"{number:0200d}.log" for number in range(ENTRIES_MAX - 1)}
+    for name in names:
+        (server.shares["exchange"] / "outbox" / name).touch()
 
-    assert len(files.names("outbox")) == 20_001
+    assert set(files.names("outbox")) == names | {"tmp"}
 
 
 class SessionWithoutCompounds(SmbSession):

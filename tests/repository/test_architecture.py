@@ -71,7 +71,12 @@ ONE_PLACE = {
     "uvicorn": {"pipeline.ui.web_server"},
     "plotly": set(),  # its script is read as a resource
     "sqlite3": {"pipeline.storage.ledger", "pipeline.storage.read_connection"},
-    "smbprotocol": {"pipeline.shares.smb.change_notify", "pipeline.shares.smb.messages", "pipeline.shares.smb.session"},
+    "smbprotocol": {
+        "pipeline.shares.smb.change_notify",
+        "pipeline.shares.smb.messages",
+        "pipeline.shares.smb.sealed_connection",
+        "pipeline.shares.smb.session",
+    },
     "packaging": {"pipeline.bundle.bundle", "pipeline.bundle.lock"},
     "keyring": {"pipeline.secrets"},
     "ctypes": {
@@ -110,18 +115,20 @@ NOT_IN_UNIT_TESTS = (
     "tests.harness.hyperv_farm",
     "tests.harness.qemu_farm",
     "tests.harness.samba",
+    "tests.harness.smb_relay",
     "tests.harness.vm_farm",
     "tests.harness.wine",
 )
 
 #: Where `except Exception` is allowed: at the exit code, around the user's code, and around the libraries that read
-#: what a machine or its host sends.
+#: what a machine or a server sends.
 CATCHES_EVERYTHING = {
     "hyperv_ops.error_boundary",
     "hyperv_ops.hyperv.winrm",
     "hyperv_ops.qemu.qmp",
     "inbox_agent.evaluation.worker_process",
     "pipeline.cli.main",
+    "pipeline.shares.smb.session",
 }
 
 LINES_MAX, FUNCTION_LINES_MAX = 420, 60

@@ -52,6 +52,7 @@ DOCUMENTS = (
     "docs/how-to/another-agent.md",
     "docs/reference/results.md",
     "docs/tutorial.md",
+    "docs/upstream/smbprotocol.md",
     "CONTRIBUTING.md",
     "examples/lunar_lander/README.md",
     "inbox_agent/conformance/records/README.md",

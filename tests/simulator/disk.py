@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -125,14 +126,14 @@ class FaultyFiles(OneByOne):
     def _disk(self) -> SimulatedDisk:
         return self._get_disk()
 
-    def names(self, folder: str) -> list[str]:
+    def names(self, folder: str, entries_max: int = sys.maxsize) -> list[str]:
         failure = self._before("names")
         if self._stale and folder == INBOX:
             # Any state of the last ten seconds, also an older one than the previous listing showed.
             recent = [names for at, names in self._listings if self._world.now - at < STALE_LISTING_S]
             if recent and self._world.draw_fault("stale listing", 0.5):
                 return list(self._world.rng.choice(recent))
-        names = self._disk.names(folder)
+        names = self._disk.names(folder, entries_max)
         if self._stale and folder == INBOX:
             self._listings.append((self._world.now, names))
         self._after(failure)

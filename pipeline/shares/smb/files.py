@@ -6,20 +6,33 @@ share_layout.md). Only `replace` replaces files. Not here: retries; the host pla
 
 import hashlib
 import io
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from inbox_agent.protocol.files import FileAlreadyExists, FileInvalid, FileMissing, FileRefused, ShareError, Unavailable
+from inbox_agent.protocol.files import (
+    FileAlreadyExists,
+    FileInvalid,
+    FileMissing,
+    FileRefused,
+    ShareError,
+    Unavailable,
+    require_few,
+)
 from inbox_agent.protocol.layout import ANSWERS, FOLDERS, OUTBOX, STAGING
 from inbox_agent.protocol.local_files import NO_ROOM
 from inbox_agent.system.file_retry import retry_while_busy
+from pipeline.shares.share_client import ENTRIES_MAX
 from pipeline.shares.smb import messages as m
 from pipeline.shares.smb import statuses as nt
 from pipeline.shares.smb.change_notify import ChangeNotify
 from pipeline.shares.smb.messages import SmbReply
 from pipeline.shares.smb.session import SmbSession
+
+LISTING_LIMIT_S = 20.0  #: for all answers of one listing together; each of them has a deadline of its own
 
 
 class SmbFiles:
@@ -49,16 +62,16 @@ class SmbFiles:
 
     # -------------------------------------------------------------------------------------------------- reading
 
-    def names(self, folder: str) -> list[str]:
+    def names(self, folder: str, entries_max: int = ENTRIES_MAX) -> list[str]:
         if folder == OUTBOX:
             self._listen()  # before listing, so that files that arrive in between are notified
         replies = self._ask(self._steps.names(folder))
         self._require(replies[0], folder)
         if replies[1].status == nt.OK and replies[2].status != nt.NO_MORE_FILES:
-            return self._many_names(folder)
+            return self._many_names(folder, entries_max)
         if replies[1].status not in (nt.OK, nt.NO_MORE_FILES, nt.NO_SUCH_FILE):
             raise self._trouble(replies[1], folder)
-        return list(m.names(replies[1]))
+        return require_few(list(islice(m.names(replies[1]), entries_max + 1)), folder, entries_max)
 
     def size(self, path: str) -> int:
         return self._require_regular(self._ask(self._steps.size(path))[0], path).size_bytes
@@ -83,18 +96,19 @@ class SmbFiles:
     def fetch(self, path: str, destination: Path, bytes_max: int) -> str:
         digest, offset = hashlib.sha256(), 0
         found = self._require_regular(self._ask([self._steps.open_plain(path)])[0], path)
-        try:
+        with self._closing(found.handle):
             if found.size_bytes > bytes_max:
                 raise FileInvalid(f"{path}: larger than {bytes_max} bytes")
             with retry_while_busy(lambda: open(destination, "wb")) as out:
-                while piece := self._piece(found.handle, offset, path):
-                    offset += len(piece)
+                length = m.PIECE_BYTES
+                while length == m.PIECE_BYTES:  # a shorter piece is the last one (MS-SMB2 3.3.5.12)
+                    piece = self._piece(found.handle, offset, path)
+                    length = len(piece)
+                    offset += length
                     if offset > bytes_max:
                         raise FileInvalid(f"{path}: larger than {bytes_max} bytes")
                     digest.update(piece)
                     out.write(piece)
-        finally:
-            self._ask([m.close(found.handle)])
         return digest.hexdigest()
 
     # -------------------------------------------------------------------------------------------------- writing
@@ -172,20 +186,33 @@ class SmbFiles:
             self._outbox, self._notify_connection = m.opened(reply).handle, self._session.connections
         self._change_notify = self._session.listen(self._outbox, self._notify, ANSWERS)
 
-    def _many_names(self, folder: str) -> list[str]:
-        """Names of a folder, if they do not fit into one response."""
+    def _many_names(self, folder: str, entries_max: int) -> list[str]:
+        """Names of a folder, if they do not fit into one response. A listing without an end drops the connection."""
+        deadline = time.monotonic() + LISTING_LIMIT_S
         (reply,) = self._ask([self._steps.open_folder(folder)])
         self._require(reply, folder)
         handle = m.opened(reply).handle
         found: list[str] = []
-        try:
+        with self._closing(handle):
             while (reply := self._ask([m.query(handle)])[0]).status == nt.OK:
-                found += m.names(reply)
-        finally:
-            self._ask([m.close(handle)])
+                found += islice(m.names(reply), entries_max + 1 - len(found))
+                if len(found) > entries_max or time.monotonic() > deadline:
+                    self._session.drop("its listing did not end")
+                    require_few(found, folder, entries_max)
+                    raise Unavailable(f"{folder or 'the share'} was not listed in {LISTING_LIMIT_S:g} s")
         if reply.status != nt.NO_MORE_FILES:
             raise self._trouble(reply, folder)
         return found
+
+    @contextmanager
+    def _closing(self, handle: bytes) -> Iterator[None]:
+        """Closes a handle at the end, unless its connection has ended, and with it the handle."""
+        connection = self._session.connected
+        try:
+            yield
+        finally:
+            if connection == self._session.connected:
+                self._ask([m.close(handle)])
 
     def _piece(self, handle: bytes, offset: int, path: str) -> bytes:
         (reply,) = self._ask([m.read(m.PIECE_BYTES, offset, handle)])
@@ -198,12 +225,10 @@ class SmbFiles:
         (reply,) = self._ask([self._steps.open_new(path)])
         self._require(reply, path)
         handle, offset = m.opened(reply).handle, 0
-        try:
+        with self._closing(handle):
             while piece := pieces.read(m.PIECE_BYTES):
                 self._require_all(self._ask([m.write(piece, offset, handle)]), path)
                 offset += len(piece)
-        finally:
-            self._ask([m.close(handle)])
 
     def _make_folder(self, folder: str) -> None:
         self._require(self._ask(self._steps.make_folder(folder))[0], folder)
@@ -243,7 +268,8 @@ class SmbFiles:
             self._require(data, path)
         except (FileMissing, FileInvalid, FileRefused) as error:
             return error
-        return m.content(data)
+        found = m.content(data)
+        return found if len(found) <= bytes_max else FileInvalid(f"{path}: larger than {bytes_max} bytes")
 
     def _published(self, replies: Sequence[SmbReply], path: str) -> None:
         if any(reply.status == nt.OBJECT_NAME_COLLISION for reply in replies):

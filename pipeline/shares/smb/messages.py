@@ -44,7 +44,7 @@ PIECE_BYTES = LISTING_BYTES = 16 * CREDIT_BYTES
 #: In a related compound: the file opened by the preceding create (MS-SMB2 3.2.4.1.4).
 LAST_OPENED = b"\xff" * 16
 
-_MALFORMED = "the server's answer makes no sense"
+MALFORMED = "the server's answer makes no sense"
 _PLAIN = CreateOptions.FILE_NON_DIRECTORY_FILE | CreateOptions.FILE_OPEN_REPARSE_POINT
 _SHARED = ShareAccess.FILE_SHARE_READ | ShareAccess.FILE_SHARE_WRITE | ShareAccess.FILE_SHARE_DELETE
 
@@ -252,7 +252,7 @@ def free_bytes(reply: SmbReply) -> int:
     """Parses the response to `query_space`: total units, free units, sectors per unit, bytes per sector."""
     room = bytes(unpacked(SMB2QueryInfoResponse(), reply.data)["buffer"].get_value())
     if len(room) < 24:
-        raise Unavailable(_MALFORMED)
+        raise Unavailable(MALFORMED)
     free_units, sectors, sector_bytes = (
         int.from_bytes(room[at:end], "little") for at, end in ((8, 16), (16, 20), (20, 24))
     )
@@ -275,7 +275,7 @@ def numbered_names(data: bytes) -> Iterator[tuple[int, str]]:
         step, number, length = (int.from_bytes(data[at + n : at + n + 4], "little") for n in (0, 4, 8))
         end, bound = at + 12 + length, at + step if step else len(data)
         if not end <= bound <= len(data):
-            raise Unavailable(_MALFORMED)
+            raise Unavailable(MALFORMED)
         yield number, data[at + 12 : end].decode("utf-16-le", "replace")
         if not step:
             return
@@ -287,7 +287,7 @@ def unpacked(response: Any, data: bytes) -> Any:
     try:
         response.unpack(data)
     except (struct.error, ValueError) as error:
-        raise Unavailable(f"{_MALFORMED}: {error}") from error
+        raise Unavailable(f"{MALFORMED}: {error}") from error
     return response
 
 

@@ -1,6 +1,8 @@
 """SMB session: one connection, session and tree to one share, and exchanges of several messages in one round trip.
 
-Owns: when a connection is made and dropped, back-off, the deadline of every wait. Not here: files (`files`).
+Owns: when a connection is made and dropped, back-off, the deadline of every wait. Any exception of the library's drops
+the connection and is Unavailable: a changed answer raises whatever the code behind it meets.
+Not here: files (`files`), which answers are believed (`sealed_connection`).
 """
 
 import enum
@@ -16,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from smbprotocol.connection import Connection, Dialects
+from smbprotocol import Dialects
 from smbprotocol.exceptions import SMBAuthenticationError, SMBException, SMBResponseException
 from smbprotocol.session import Session
 from smbprotocol.tree import TreeConnect
@@ -24,10 +26,11 @@ from spnego.exceptions import SpnegoError
 
 from inbox_agent.protocol.files import Unavailable
 from inbox_agent.protocol.layout import clean
-from pipeline.errors import SecretError
+from pipeline.errors import MissingExtraError, SecretError
 from pipeline.shares.smb.change_notify import ChangeNotify
-from pipeline.shares.smb.messages import SmbReply
-from pipeline.shares.smb.statuses import ACCESS_DENIED, ACCOUNT_REFUSED, BAD_NETWORK_NAME, OK, SESSION_LOST, status_text
+from pipeline.shares.smb.messages import MALFORMED, SmbReply
+from pipeline.shares.smb.sealed_connection import SealedConnection, UntrustedAnswer, why_unsupported
+from pipeline.shares.smb.statuses import ACCESS_DENIED, ACCOUNT_REFUSED, BAD_NETWORK_NAME, SESSION_LOST, status_text
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +38,6 @@ CONNECT_LIMIT_S = 10.0
 EXCHANGE_LIMIT_S = 10.0
 BACK_OFF_S, BACK_OFF_S_MAX, REFUSED_BACK_OFF_S = 0.25, 15.0, 60.0
 DIALECTS = {"3.1.1": Dialects.SMB_3_1_1, "3.0.2": Dialects.SMB_3_0_2, "3.0": Dialects.SMB_3_0_0}
-#: Raised by smbprotocol, its authentication and the socket. `KeyError`: a response to an abandoned request;
-#: `struct.error`: a truncated response; `TypeError`: no response, because the connection ended just then.
-_TROUBLE = (SMBException, SpnegoError, OSError, ValueError, KeyError, struct.error, TypeError)
 
 
 class Refusal(enum.StrEnum):
@@ -67,6 +67,10 @@ class _NotEncrypted(Exception):
     """The server's session is not encrypted."""
 
 
+#: Exceptions whose text is made for a user. Changed bytes raise others: KeyError, IndexError, InvalidTag, struct.error.
+_FORESEEN = (SMBException, SpnegoError, OSError, ValueError, SecretError, Unavailable, _DialectTooOld, _NotEncrypted)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmbAccess:
     """How to reach a share. The password is fetched for each connection and not stored."""
@@ -89,15 +93,23 @@ class SmbSession:
     """An authenticated tree, connected on first use. One thread at a time."""
 
     def __init__(self, access: SmbAccess, *, limit_s: float = EXCHANGE_LIMIT_S) -> None:
+        """Raises MissingExtraError: the installed smbprotocol cannot be used."""
+        if reason := why_unsupported():
+            raise MissingExtraError(reason)
         self.access, self.limit_s = access, limit_s
         self.connections = 0  #: connections made so far; handles of an earlier one are invalid
-        self._connection: Connection | None = None
+        self._connection: SealedConnection | None = None
         self._ids: tuple[int, int] | None = None  #: of session and tree, once they can be used
         self._retry_at = 0.0
         self._back_off_s = BACK_OFF_S
         self._failure = ""
 
-    def connect(self) -> Connection:
+    @property
+    def connected(self) -> int:
+        """The number of the present connection; 0 if there is none."""
+        return self.connections if self._ids is not None else 0
+
+    def connect(self) -> SealedConnection:
         """The connection, made if there is none. Raises Unavailable."""
         return self._require()[0]
 
@@ -111,10 +123,9 @@ class SmbSession:
         deadline = time.monotonic() + self.limit_s
         try:
             requests = connection.send_compound(messages, session_id, tree_id, related=len(messages) > 1)
-            replies = [_receive(connection, request, deadline) for request in requests]
-        except _TROUBLE as error:
-            self.drop(str(error))
-            raise Unavailable(f"{self.access}: {_line(error)}") from error
+            replies = [connection.reply(request, deadline) for request in requests]
+        except Exception as error:
+            raise self._lost(error) from error
         for reply in replies:
             if reply.status in SESSION_LOST:
                 self.drop(f"the server has ended the session (status 0x{reply.status:08x})")
@@ -130,9 +141,8 @@ class SmbSession:
         connection, session_id, tree_id = self._require()
         try:
             return ChangeNotify(connection, session_id, tree_id, handle, notify, suffixes)
-        except _TROUBLE as error:
-            self.drop(str(error))
-            raise Unavailable(f"{self.access}: {_line(error)}") from error
+        except Exception as error:
+            raise self._lost(error) from error
 
     def drop(self, reason: str = "") -> None:
         """Ends the connection without messages to the server, which may not answer."""
@@ -144,7 +154,17 @@ class SmbSession:
 
     # ------------------------------------------------------------------------------------------------- inside
 
-    def _require(self) -> tuple[Connection, int, int]:
+    def _lost(self, error: Exception) -> Unavailable:
+        reason = self._in_words(error)
+        self.drop(reason)
+        return Unavailable(f"{self.access}: {reason}")
+
+    def _in_words(self, error: Exception) -> str:
+        # What nothing foresees may also be a defect of this program, so its traceback is kept for `pipeline run -v`.
+        log.debug("%s: a request failed", self.access, exc_info=error)
+        return _line(error)
+
+    def _require(self) -> tuple[SealedConnection, int, int]:
         """The connection, and the ids of the session and tree on it: another thread may drop it at any moment."""
         connection, ids = self._connection, self._ids
         if connection is not None and ids is not None:
@@ -157,20 +177,21 @@ class SmbSession:
         self._back_off_s = min(2 * self._back_off_s, BACK_OFF_S_MAX)
         try:
             found = self._connect()
-        except (_DialectTooOld, _NotEncrypted, SecretError, Unavailable, *_TROUBLE) as error:
+        except Exception as error:
             refusal = _refusal(error)
             if refusal is Refusal.ACCOUNT:
                 self._retry_at = time.monotonic() + REFUSED_BACK_OFF_S  # repeated attempts may lock the account
-            self.drop(_line(error))
-            raise NoConnection(self.access, _line(error), refusal) from error
+            reason = self._in_words(error)
+            self.drop(reason)
+            raise NoConnection(self.access, reason, refusal) from error
         self._back_off_s = BACK_OFF_S
         self.connections += 1
         return found
 
-    def _connect(self) -> tuple[Connection, int, int]:
+    def _connect(self) -> tuple[SealedConnection, int, int]:
         access = self.access
         server = access.server if access.address is None else access.address()
-        connection = Connection(uuid.uuid4(), server, access.port, require_signing=True)
+        connection = SealedConnection(uuid.uuid4(), server, access.port, require_signing=True)
         self._connection = connection
         # Only the negotiation has a deadline of its own; ending the connection ends the other waits.
         alarm = threading.Timer(CONNECT_LIMIT_S, _end, args=(connection,))
@@ -199,16 +220,7 @@ class SmbSession:
         return connection, *self._ids
 
 
-def _receive(connection: Connection, request: Any, deadline: float) -> SmbReply:
-    left_s = max(1.0, deadline - time.monotonic())  # smbprotocol counts in whole seconds
-    try:
-        response = connection.receive(request, timeout=left_s, resolve_symlinks=False)
-    except SMBResponseException as error:
-        return SmbReply(error.status)
-    return SmbReply(OK, response["data"].get_value())
-
-
-def _prepare(connection: Connection) -> None:
+def _prepare(connection: SealedConnection) -> None:
     """Sets socket options: send small messages at once, detect a dead peer, limit the time of a send."""
     sock = connection.transport._sock
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -221,12 +233,12 @@ def _prepare(connection: Connection) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
 
-def _end(connection: Connection) -> None:
+def _end(connection: SealedConnection) -> None:
     if connection.transport is None:
         return  # still connecting, which has a deadline of its own
     try:
         connection.disconnect(close=False)
-    except _TROUBLE as error:
+    except Exception as error:
         log.debug("while a connection was dropped: %s", error)
 
 
@@ -244,10 +256,14 @@ def _refusal(error: Exception) -> Refusal:
             return Refusal.DIALECT
         case _NotEncrypted():
             return Refusal.ENCRYPTION
-        case SMBException() if "encrypt" in str(error).lower():  # smbprotocol has no class of its own for it
+        case UntrustedAnswer():
+            return Refusal.OTHER
+        case SMBException() if "encrypt" in _line(error).lower():  # smbprotocol has no class of its own for it
             return Refusal.ENCRYPTION
     return Refusal.OTHER
 
 
 def _line(error: object) -> str:
-    return clean(status_text(error.status) if isinstance(error, SMBResponseException) else str(error), 300)
+    if isinstance(error, SMBResponseException):
+        return clean(status_text(error.status), 300)
+    return clean(str(error) if isinstance(error, (str, *_FORESEEN)) else f"{MALFORMED} ({type(error).__name__})", 300)

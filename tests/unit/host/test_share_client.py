@@ -227,7 +227,7 @@ def test_folder_with_too_many_entries_is_unknown(owner: HostShareHarness, folder
 
     owner.files.files[f"{folder}/one-too-many"] = b""
 
-    assert "10001 entries" in owner.scan().unknown
+    assert "more than 10000 entries" in owner.scan().unknown
 
 
 def test_results_per_scan_are_bounded(owner: HostShareHarness) -> None:
@@ -241,6 +241,22 @@ def test_results_per_scan_are_bounded(owner: HostShareHarness) -> None:
 
     second = owner.scan(full=False, handled=handled)
     assert {seen.attempt for seen in second.results} == expected - handled
+
+
+def test_scan_that_takes_long_leaves_results_to_next_one(
+    owner: HostShareHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each scan collects one at least, so all are collected."""
+    monkeypatch.setattr("pipeline.shares.share_client.COLLECT_LIMIT_S", 0.0)
+    expected = {owner.publish_result(number) for number in range(1, 4)}
+    handled: frozenset[str] = frozenset()
+    for _ in expected:
+        scan = owner.scan(full=False, handled=handled)
+        assert scan.answers == expected
+        assert len(scan.results) == 1
+        handled |= {seen.attempt for seen in scan.results}
+
+    assert handled == expected
 
 
 def test_handled_results_are_not_read_again(owner: HostShareHarness) -> None:
