@@ -211,7 +211,7 @@ class ShareClient:
         if not self._staging_cleared:
             self._staging_cleared = True
             with contextlib.suppress(ShareError):
-                staged = self._names(f"{INBOX}/{STAGING}")
+                staged = filter(layout.is_of_layout, self._names(f"{INBOX}/{STAGING}"))
                 self._files.remove([f"{INBOX}/{STAGING}/{name}" for name in staged])
 
     def _scan_outbox(self, request: ScanRequest, scan: ShareScan) -> ShareScan:

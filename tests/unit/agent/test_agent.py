@@ -9,7 +9,7 @@ import pytest
 
 from inbox_agent.evaluation.protocol import EvaluationResult
 from inbox_agent.protocol import layout
-from inbox_agent.protocol.layout import AgentState, Outcome, StartedRecord
+from inbox_agent.protocol.layout import AgentState, Kind, Outcome, StartedRecord
 from inbox_agent.system.desktop import DesktopSession
 from pipeline.core.limits import Limits
 from tests.harness import records
@@ -244,16 +244,18 @@ def test_unknown_files_are_not_removed(agent: AgentHarness) -> None:
 
 
 def test_staged_leftovers_are_removed_after_owner_is_known(tmp_path: Path) -> None:
-    """Partial files in `outbox/tmp/` are removed, but not before the owner is known."""
+    """Records in `outbox/tmp/` are removed and no other files, but not before the owner is known."""
     guest = AgentHarness(tmp_path)
-    guest.files.write("outbox/tmp/half", b"...")
+    record = Kind.RESULT.of(attempt(1))
+    guest.files.write(f"outbox/tmp/{record}", b"...")
+    guest.files.write("outbox/tmp/notes.txt", b"...")
     guest.run_for(60)
-    assert guest.files.names("outbox/tmp") == ["half"]
+    assert sorted(guest.files.names("outbox/tmp")) == [record, "notes.txt"]
 
     guest.publish_owner()
     guest.step()
 
-    assert guest.files.names("outbox/tmp") == []
+    assert guest.files.names("outbox/tmp") == ["notes.txt"]
 
 
 # ------------------------------------------------------------------------------------------------------ the heartbeat

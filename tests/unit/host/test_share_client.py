@@ -173,30 +173,32 @@ def test_unavailable_host_record_makes_share_unknown(owner: HostShareHarness) ->
 
 
 def test_staging_is_cleared_at_first_owned_scan(host: HostShareHarness) -> None:
-    """Partial files in `inbox/tmp/` are removed by the first scan that shows this farm as the owner."""
+    """The first scan that shows this farm as the owner removes records from `inbox/tmp/`, and no other files."""
+    record = Kind.START.of(attempt(1))
     host.publish_owner(1, farm="farm-2")
-    host.files.write("inbox/tmp/half", b"...")
+    for name in (record, "1.host.json", "notes.txt"):
+        host.files.write(f"inbox/tmp/{name}", b"...")
     host.scan()
-    assert host.files.names("inbox/tmp") == ["half"]
+    assert sorted(host.files.names("inbox/tmp")) == ["1.host.json", record, "notes.txt"]
 
     host.publish_owner(2)
     host.scan()
-    assert host.files.names("inbox/tmp") == []
+    assert host.files.names("inbox/tmp") == ["notes.txt"]
 
-    host.files.write("inbox/tmp/being-staged", b"...")
+    host.files.write(f"inbox/tmp/{record}", b"...")
     host.scan()
-    assert host.files.names("inbox/tmp") == ["being-staged"]
+    assert sorted(host.files.names("inbox/tmp")) == [record, "notes.txt"]
 
 
 @pytest.mark.parametrize("other", [{"farm": "farm-2"}, {"worker": "vm-1"}], ids=repr)
 def test_staging_of_other_host_is_left_alone(host: HostShareHarness, other: dict[str, Any]) -> None:
     """The other host is about to rename it."""
     host.publish_owner(1, **other)
-    host.files.write("inbox/tmp/being-staged", b"...")
+    host.files.write("inbox/tmp/1.host.json", b"...")
 
     assert host.scan().owner == records.host(**other)
 
-    assert host.files.names("inbox/tmp") == ["being-staged"]
+    assert host.files.names("inbox/tmp") == ["1.host.json"]
 
 
 @pytest.mark.parametrize(
