@@ -8,7 +8,6 @@ See: the laws of share_layout.md.
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,15 +40,12 @@ from inbox_agent.system.file_retry import is_busy
 from pipeline.core.observation import CollectedResult, ShareScan
 from pipeline.core.requests import ScanRequest, ShareAction, ShareRequest
 from pipeline.core.share_problems import in_words, inbox_unwritable, record_unreadable
+from pipeline.errors import HostError
 
 READS_MAX = 3  #: reads of an invalid result or payload, one per scan
 REFUSALS_MAX = 6  #: reads of a refused payload: an open file is closed before that, a virus scanner never allows it
 ENTRIES_MAX = 10_000  #: a folder with more names than this is not read; the share is unavailable
 RESULTS_PER_SCAN_MAX = 256
-
-
-class _SnapshotDamaged(Exception):
-    """A genome's snapshot differs from what the ledger says; it cannot be published."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,21 +59,21 @@ class ShareResponse:
     scan: ShareScan | None = None
     error: str = ""  #: why an operation failed; it will be planned again
     write_problem: str | None = None  #: why `inbox/` could not be written; empty: it was; None: nothing was written
-    fatal: str = ""  #: why this host cannot go on: a damaged snapshot, a failed local disk or a defect
+    fatal: str = ""  #: why this host cannot go on: a damaged snapshot or a failed local disk
 
 
 class ShareClient:
     """One worker's share, from the host's side."""
 
     def __init__(
-        self, worker: str, farm_id: str, files: ShareFiles, incoming: Path, snapshot: Callable[[str], str]
+        self, worker: str, farm_id: str, files: ShareFiles, incoming: Path, genome: Callable[[str, str], bytes | Path]
     ) -> None:
-        """`snapshot` gives the path of a genome's bytes on this host, by their SHA-256."""
+        """`genome` gives a genome's bytes, or their path, by their SHA-256 and its name. It may raise HostError."""
         self.worker = worker
         self._farm_id = farm_id
         self._files = files
         self._incoming = incoming
-        self._snapshot = snapshot
+        self._genome = genome
         self._reads: dict[str, int] = {}
         self._staging_cleared = False
 
@@ -95,7 +91,7 @@ class ShareClient:
                     self._act(request, response)
                 except ShareError as error:
                     response.error = layout.clean(str(error), 300)
-                except _SnapshotDamaged as error:
+                except HostError as error:
                     response.fatal = str(error)
         return response
 
@@ -156,16 +152,9 @@ class ShareClient:
 
     def _publish(self, start: StartRecord, response: ShareResponse) -> None:
         response.sent[start.attempt] = False
-        snapshot = Path(self._snapshot(start.genome_sha256))
-        try:
-            found_bytes = os.stat(snapshot).st_size
-        except OSError as error:
-            raise _SnapshotDamaged(f"{snapshot}: {error.strerror}") from error
-        if found_bytes != start.genome_bytes:
-            raise _SnapshotDamaged(f"{snapshot}: it has {found_bytes} bytes, taken in were {start.genome_bytes}")
-        # The agent checks the digest, after the transfer.
         genome, record = (f"{INBOX}/{kind.of(start.attempt)}" for kind in (Kind.GENOME, Kind.START))
-        self._files.deliver(genome, snapshot, record, layout.encode(start))
+        content = self._genome(start.genome_sha256, start.genome_name)
+        self._files.deliver(genome, content, record, layout.encode(start))
         response.sent[start.attempt] = True
 
     # ---------------------------------------------------------------------------------------------------- reading

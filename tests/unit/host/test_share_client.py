@@ -1,6 +1,5 @@
 """The share client over a share in memory: scans, the order of operations in a request, damaged and foreign files."""
 
-import os
 from typing import Any
 
 import orjson
@@ -13,9 +12,6 @@ from pipeline.shares.share_client import ENTRIES_MAX, RESULTS_PER_SCAN_MAX
 from tests.harness import records
 from tests.harness.host_share import HostShareHarness
 from tests.harness.records import GENOME, WORKER, attempt
-
-MIB = 1024 * 1024
-
 
 # --------------------------------------------------------------------------------------------------------------- scans
 
@@ -391,20 +387,3 @@ def test_request_is_executed_in_order(owner: HostShareHarness) -> None:
     owner.act(host=records.host(2), remove=(attempt(1),), publish=(owner.start(2),))
 
     assert [verb for verb, _ in owner.files.journal] == ["publish durably", "remove", "remove", "write", "publish"]
-
-
-@pytest.mark.parametrize("size", [8, 2 * MIB], ids=["small", "large"])
-@pytest.mark.parametrize("damage", ["gone", "short", "long", "empty"])
-def test_damaged_snapshot_is_fatal_for_host(owner: HostShareHarness, size: int, damage: str) -> None:
-    """It is no error of the share, and its start signal is not published."""
-    start, snapshot = owner.start(1, b"x" * size), owner.snapshot(b"x" * size)
-    if damage == "gone":
-        os.unlink(snapshot)
-    else:
-        os.truncate(snapshot, {"short": size - 1, "long": size + 1, "empty": 0}[damage])
-
-    response = owner.act(publish=(start,))
-
-    assert str(snapshot) in response.fatal
-    assert (response.error, response.sent) == ("", {attempt(1): False})
-    assert f"inbox/{attempt(1)}.start.json" not in owner.files.files
