@@ -78,21 +78,18 @@ class ShareClient:
         self._staging_cleared = False
 
     def execute(self, request: ShareRequest) -> ShareResponse:
-        """Executes one request. Returns errors of share and disk in the response."""
+        """Executes one request. Returns errors of share and disk in the response; any other one is a defect."""
         response = ShareResponse(worker=request.worker)
-        match request:
-            case ScanRequest():
-                try:
+        try:
+            match request:
+                case ScanRequest():
                     response.scan = self._scan(request)
-                except OSError as error:  # of the local disk: errors of the share are ShareErrors
-                    response.fatal = f"{self._incoming}: {error}"
-            case ShareAction():
-                try:
+                case ShareAction():
                     self._act(request, response)
-                except ShareError as error:
-                    response.error = layout.clean(str(error), 300)
-                except HostError as error:
-                    response.fatal = str(error)
+        except ShareError as error:
+            response.error = layout.clean(str(error), 300)
+        except HostError as error:
+            response.fatal = str(error)
         return response
 
     # ---------------------------------------------------------------------------------------------------- writing
@@ -307,20 +304,21 @@ class ShareClient:
         readings = READS_MAX
         if layout.is_artifact(ref.name):
             folder = self._incoming / attempt
-            folder.mkdir(parents=True, exist_ok=True)
             source = f"{OUTBOX}/{Kind.FILES.of(attempt)}/{ref.name}"
             try:
+                folder.mkdir(parents=True, exist_ok=True)
                 if self._files.fetch(source, folder / ref.name, ref.size_bytes) == ref.sha256:
                     return True
             except (FileMissing, FileInvalid):
                 pass
             except FileRefused:
                 readings = REFUSALS_MAX
-            except OSError as error:
+            except OSError as error:  # of this host's disk: errors of the share are ShareErrors
                 if is_busy(error):  # a program on this host has the copy of an earlier scan open; try again
                     raise Unavailable(str(error)) from error
-                (folder / ref.name).unlink(missing_ok=True)  # a partial copy would take space on the full disk
-                raise
+                with contextlib.suppress(OSError):  # a partial copy would take space on the full disk
+                    (folder / ref.name).unlink(missing_ok=True)
+                raise HostError(f"{self._incoming}: {error}") from error
             with contextlib.suppress(OSError):  # it is overwritten, or removed with its folder
                 (folder / ref.name).unlink(missing_ok=True)
         missing[layout.clean(ref.name, 64)] = readings
