@@ -27,7 +27,7 @@ from inbox_agent.protocol.files import (
 from inbox_agent.protocol.layout import FOLDERS, STAGING
 from inbox_agent.protocol.local_folders import Folder, Folders, folders_of
 from inbox_agent.system.atomic_file import write_all
-from inbox_agent.system.file_kind import is_regular
+from inbox_agent.system.file_kind import SAFE_FLAGS, is_regular, open_regular
 from inbox_agent.system.file_retry import is_busy, retry_while_busy
 
 T = TypeVar("T")
@@ -41,16 +41,10 @@ _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM})  # on Windows, EACCES also means open or locked elsewhere
 _NOT_REGULAR = frozenset({errno.ELOOP, errno.ENXIO, errno.EOPNOTSUPP})  # of opening a link, a FIFO or a socket
-_SAFE = (
-    getattr(os, "O_BINARY", 0)
-    | getattr(os, "O_NOFOLLOW", 0)  # a link planted in a share is never followed
-    | getattr(os, "O_NONBLOCK", 0)  # a FIFO planted in a share never blocks
-)
-_READ_FLAGS = os.O_RDONLY | _SAFE
-_REFILL_FLAGS = os.O_WRONLY | _SAFE
-_FILL_FLAGS = os.O_WRONLY | os.O_CREAT | _SAFE
-_NEW_FLAGS = _FILL_FLAGS | os.O_EXCL
-_FLUSH_FLAGS = os.O_RDWR | _SAFE
+_READ_FLAGS = os.O_RDONLY | SAFE_FLAGS
+_REFILL_FLAGS = os.O_WRONLY | SAFE_FLAGS
+_NEW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFE_FLAGS
+_FLUSH_FLAGS = os.O_RDWR | SAFE_FLAGS
 
 
 class LocalFiles(OneByOne):
@@ -114,9 +108,8 @@ class LocalFiles(OneByOne):
         try:
             self._require_regular(path, descriptor)
             # Opened without truncating: refilling a file costs a fraction of creating one.
-            with open(retry_while_busy(lambda: os.open(destination, _FILL_FLAGS, 0o666)), "wb", buffering=0) as out:
-                if not is_regular(os.fstat(out.fileno())):
-                    raise OSError(errno.EINVAL, "not a regular file", os.fspath(destination))
+            refilled = retry_while_busy(lambda: open_regular(destination, os.O_WRONLY | os.O_CREAT))
+            with open(refilled, "wb", buffering=0) as out:
                 while piece := self._read_chunk(path, descriptor):
                     left -= len(piece)
                     if left < 0:
@@ -331,7 +324,7 @@ def _fill(place: Folder, name: str, source: bytes | Path) -> None:
         if isinstance(source, bytes):
             write_all(descriptor, source)
         else:
-            with open(source, "rb", buffering=0) as file:
+            with open(open_regular(source), "rb", buffering=0) as file:
                 _copy(file.fileno(), descriptor)
     finally:
         os.close(descriptor)

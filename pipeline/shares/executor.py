@@ -95,7 +95,7 @@ class ShareExecutor:
             *_, (frame, line) = traceback.walk_tb(error.__traceback__)
             found = (type(error), frame.f_code, line)
             if self._defects.get(known) != found:
-                log.exception("%s: a defect of this program; its share is read again", request.worker)
+                log.error("%s: a defect of this program; its share is read again", request.worker, exc_info=True)
             self._defects[known] = found
             return _unknown(request)
         self._defects.pop(known, None)

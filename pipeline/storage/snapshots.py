@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inbox_agent.protocol.layout import GENOME_BYTES_MAX, safe_suffix
-from inbox_agent.system.file_kind import is_link
+from inbox_agent.system.file_kind import SAFE_FLAGS, is_link, open_regular
 from inbox_agent.system.file_retry import is_busy, retry_while_busy
 from pipeline.core.folder_looks import Stamp
 from pipeline.core.model import GenomeFile
@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 
 NAME_CHARS_MAX = 255
 _CHUNK_BYTES = 1024 * 1024
-_READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 #: Hidden files, files of file managers, and the names under which programs write a file before they rename it.
 _IGNORED = re.compile(
     r"\..*|thumbs\.db|desktop\.ini|~\$.*|.*\.(tmp|part|partial|filepart|crdownload)", re.IGNORECASE | re.DOTALL
@@ -80,7 +79,7 @@ class Snapshots:
     def _intact_content(self, sha256: str) -> bytes | Path | None:
         path = Path(self.path(sha256))
         try:
-            with open(os.open(path, _READ_FLAGS), "rb", buffering=0) as snapshot:
+            with open(open_regular(path), "rb", buffering=0) as snapshot:
                 info = os.fstat(snapshot.fileno())
                 if info.st_size <= _CHUNK_BYTES:
                     data = snapshot.read(_CHUNK_BYTES + 1) or b""
@@ -168,7 +167,7 @@ class Snapshots:
         try:
             _refuse_irregular_file(os.lstat(path), shown, bytes_max)
             # The path may be another file by now: check the opened file again; do not follow a link.
-            with open(os.open(path, _READ_FLAGS), "rb", buffering=0) as source:
+            with open(os.open(path, os.O_RDONLY | SAFE_FLAGS), "rb", buffering=0) as source:
                 before = os.fstat(source.fileno())
                 _refuse_irregular_file(before, shown, bytes_max)
                 yield source, before.st_size

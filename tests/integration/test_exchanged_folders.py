@@ -168,6 +168,19 @@ def test_pipe_at_destination_does_not_block(files: LocalFiles, tmp_path: Path) -
 
 
 @posix
+@pytest.mark.timeout(20)
+def test_pipe_or_link_is_no_payload(files: LocalFiles, root: Path, victim: Path, tmp_path: Path) -> None:
+    """A game may put one in the place of an artifact that is about to be copied."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(victim / "replay")
+
+    for source in (tmp_path / "pipe", tmp_path / "link"):
+        with pytest.raises(Unavailable):
+            files.write(ARTIFACT, source)
+        assert not (root / ARTIFACT).exists() or not (root / ARTIFACT).read_bytes()
+
+
+@posix
 @pytest.mark.parametrize("place", ["", "inbox"])
 def test_replaced_folder_is_noticed(files: LocalFiles, root: Path, tmp_path: Path, place: str) -> None:
     """Files are read from and written to the folder that has the place now; while there is none, all is unknown."""

@@ -1,6 +1,7 @@
 """The agent's loop, step by step, on a share in memory: the test acts as the host, moves the clock and ends
 evaluations."""
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -169,6 +170,23 @@ def test_vanished_artifact_does_not_block_result(agent: AgentHarness, tmp_path: 
     agent.publish_start()
     agent.step()
     agent.finish_evaluation(replace(COMPLETED, artifacts=[tmp_path / "gone", tmp_path / "replay"]))
+    agent.run_for(30)
+
+    assert agent.result().fitness == 2.5
+    assert [ref.name for ref in agent.result().artifacts] == ["replay"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes and no free links in folders")
+@pytest.mark.timeout(20)
+def test_artifact_that_became_pipe_or_link_is_left_out(agent: AgentHarness, tmp_path: Path) -> None:
+    """As above: a leftover process may put anything in its place. Nothing is waited for or followed."""
+    (tmp_path / "replay").write_bytes(b"replay")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "replay")
+    agent.publish_start()
+    agent.step()
+    found = [tmp_path / name for name in ("pipe", "link", "replay")]
+    agent.finish_evaluation(replace(COMPLETED, artifacts=found))
     agent.run_for(30)
 
     assert agent.result().fitness == 2.5
