@@ -151,7 +151,7 @@ class LocalFiles(OneByOne):
         places: dict[str, Folder] = {}
         for path in paths:
             folder, _, name = path.rpartition("/")
-            place = places.get(folder) or places.setdefault(folder, self._folder(folder))
+            place = places.get(folder) or places.setdefault(folder, self._folder(folder, certain=True))
             if not self._ask(path, lambda place=place, name=name: _remove(place, name)):  # type: ignore[misc]
                 self._require_folder(path)  # nothing removed: raise if the folder is missing
 
@@ -162,9 +162,9 @@ class LocalFiles(OneByOne):
 
     # ------------------------------------------------------------------------------------------------------- folders
 
-    def _folder(self, folder: str) -> Folder:
+    def _folder(self, folder: str, *, certain: bool = False) -> Folder:
         try:
-            return self._folders.find(folder)
+            return self._folders.find(folder, certain=certain)
         except OSError as error:
             raise self._share_error(folder, error, Unavailable) from error
 

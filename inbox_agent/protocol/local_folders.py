@@ -16,7 +16,8 @@ from typing import Protocol
 from inbox_agent.protocol.layout import FOLDERS
 from inbox_agent.system.file_kind import is_link
 
-_KEPT = frozenset({"", *FOLDERS})  # an attempt's folder of artifacts is used once
+_KEPT = frozenset(FOLDERS)  # an attempt's folder of artifacts is used once
+_KEPT_BELOW = 512  # folders with higher descriptors are closed after use: many systems allow a process 1024
 #: Linux opens a folder to reach its files without the right to list it.
 _REACH_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0)
 _LIST_FLAGS = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
@@ -114,7 +115,7 @@ class OpenFolders:
             return found
         self._open.pop(folder, None)
         found = self._opened(folder)
-        if folder in _KEPT:
+        if folder in _KEPT and found.descriptor < _KEPT_BELOW:
             self._open[folder] = found
         return found
 
@@ -156,7 +157,7 @@ class FoldersByPath:
         self._base = os.fspath(root) + os.sep
 
     def find(self, folder: str, *, certain: bool = False) -> _FolderByPath:
-        if certain or folder not in _KEPT:
+        if certain or (folder and folder not in _KEPT):
             _require_folder(self._base + folder, may_be_link=not folder)
         return _FolderByPath(self._base + folder + os.sep if folder else self._base)
 

@@ -77,7 +77,7 @@ class Snapshots:
         return found
 
     def _intact_content(self, sha256: str) -> bytes | Path | None:
-        path = Path(self.path(sha256))
+        path = self.path(sha256)
         try:
             with open(open_regular(path), "rb", buffering=0) as snapshot:
                 info = os.fstat(snapshot.fileno())
@@ -89,7 +89,7 @@ class Snapshots:
                     if hashlib.file_digest(snapshot, "sha256").hexdigest() != sha256:
                         return None
                     self._intact[sha256] = stamp
-                return path
+                return Path(path)
         except OSError:
             return None
 

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from inbox_agent.protocol import local_folders
 from inbox_agent.protocol.files import FileMissing, ShareError, Unavailable
+from inbox_agent.protocol.layout import INBOX, OUTBOX, STATUS
 from inbox_agent.protocol.local_files import LocalFiles
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="exchanges two names in one call")
@@ -218,6 +221,22 @@ def test_share_may_be_reached_through_link(files: LocalFiles, root: Path, tmp_pa
 
     assert files.read(RECORD, 100) == b"record"
     assert by_link.names("inbox") == ["tmp"]
+
+
+@linux
+def test_few_folders_are_kept_open(files: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has many files open opens the folders for each operation: it may have hundreds of shares."""
+    kept = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(local_folders, "_KEPT_BELOW", 0)
+    for folder in (INBOX, OUTBOX, STATUS):
+        shutil.rmtree(files.root / folder)  # those that are open are closed when they are missed
+    files.make_folders()
+
+    files.publish(RECORD, b"record")
+
+    assert files.read(RECORD, 100) == b"record"
+    assert files.names("outbox") == ["tmp"]
+    assert len(os.listdir("/proc/self/fd")) < kept
 
 
 @linux
