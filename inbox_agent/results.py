@@ -16,6 +16,7 @@ from inbox_agent.identity import AgentIdentity
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import FileAlreadyExists, FileRefused, ShareFiles, ShareFull, Unavailable
 from inbox_agent.protocol.layout import OUTBOX, HostRecord, Kind, PayloadRef, ResultRecord, StartRecord
+from inbox_agent.system.file_kind import open_regular
 
 log = logging.getLogger(__name__)
 REFUSALS_MAX = 3  #: of one payload: an open file is closed by then, a file blocked by a virus scanner is not
@@ -98,7 +99,7 @@ class ResultWriter:
 
     def _copy_artifact(self, attempt: str, path: Path, name: str) -> None:
         try:
-            with path.open("rb") as data:
+            with open(open_regular(path), "rb") as data:
                 digest = hashlib.file_digest(data, "sha256").hexdigest()
                 size_bytes = data.tell()
         except OSError as error:

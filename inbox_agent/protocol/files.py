@@ -66,7 +66,7 @@ class ShareFiles(Protocol):
         """
 
     def write(self, path: str, source: bytes | Path) -> None:
-        """Writes a payload that no record refers to yet. A local file is copied, or linked if it is write-protected."""
+        """Writes a payload that no record refers to yet. A local file is copied and never linked."""
 
     def publish(self, path: str, data: bytes, *, durable: bool = False) -> None:
         """Publishes a record atomically, without replacing; `durable`: it survives a power failure.

@@ -1,14 +1,30 @@
-"""What kind of file an `os.lstat` found: links are refused wherever a name may be another user's.
+"""What kind of file a name leads to: links are refused wherever a name may be another user's, and none is waited for.
 
 Not here: files over SMB, whose answers do not have the reparse tag (`pipeline.shares.smb`).
 """
 
+import errno
 import os
 import stat
 
 #: The bit of a reparse tag that says "stands for another file": symbolic links and junctions have it; deduplicated,
 #: compressed and cloud files are reparse points without it (MS-FSCC 2.1.2.1, name surrogate).
 _NAME_SURROGATE = 0x20000000
+
+#: For `os.open`: a link is not followed, a pipe is not waited for. What was opened must then be looked at.
+SAFE_FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+def open_regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
+    """Opens a regular file, and nothing else. Raises OSError."""
+    descriptor = os.open(path, flags | SAFE_FLAGS, 0o666)
+    try:
+        if not is_regular(os.fstat(descriptor)):
+            raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def is_link(info: os.stat_result) -> bool:

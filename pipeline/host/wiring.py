@@ -150,7 +150,8 @@ def _share_executor(
     wakeups: Wakeups,
 ) -> ShareExecutor:
     clients = {
-        name: ShareClient(name, farm_id, files, paths.incoming / name, snapshots.path) for name, files in shares.items()
+        name: ShareClient(name, farm_id, files, paths.incoming / name, snapshots.content)
+        for name, files in shares.items()
     }
     remote = {worker.name for worker in config.worker}
     return ShareExecutor({name: client.execute for name, client in clients.items()}, remote, wakeups.wake)

@@ -8,7 +8,6 @@ See: the laws of share_layout.md.
 
 import contextlib
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
@@ -42,16 +41,13 @@ from inbox_agent.system.file_retry import is_busy
 from pipeline.core.observation import CollectedResult, ShareScan
 from pipeline.core.requests import ScanRequest, ShareAction, ShareRequest
 from pipeline.core.share_problems import in_words, inbox_unwritable, record_unreadable
+from pipeline.errors import HostError
 
 READS_MAX = 3  #: reads of an invalid result or payload, one per scan
 REFUSALS_MAX = 6  #: reads of a refused payload: an open file is closed before that, a virus scanner never allows it
 ENTRIES_MAX = 10_000  #: a folder with more names than this is not read; the share is unavailable
 RESULTS_PER_SCAN_MAX = 256
 COLLECT_LIMIT_S = 10.0  #: a scan that has collected results for so long leaves the others to the next one
-
-
-class _SnapshotDamaged(Exception):
-    """A genome's snapshot differs from what the ledger says; it cannot be published."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,40 +61,37 @@ class ShareResponse:
     scan: ShareScan | None = None
     error: str = ""  #: why an operation failed; it will be planned again
     write_problem: str | None = None  #: why `inbox/` could not be written; empty: it was; None: nothing was written
-    fatal: str = ""  #: why this host cannot go on: a damaged snapshot, a failed local disk or a defect
+    fatal: str = ""  #: why this host cannot go on: a damaged snapshot or a failed local disk
 
 
 class ShareClient:
     """One worker's share, from the host's side."""
 
     def __init__(
-        self, worker: str, farm_id: str, files: ShareFiles, incoming: Path, snapshot: Callable[[str], str]
+        self, worker: str, farm_id: str, files: ShareFiles, incoming: Path, genome: Callable[[str, str], bytes | Path]
     ) -> None:
-        """`snapshot` gives the path of a genome's bytes on this host, by their SHA-256."""
+        """`genome` gives a genome's bytes, or their path, by their SHA-256 and its name. It may raise HostError."""
         self.worker = worker
         self._farm_id = farm_id
         self._files = files
         self._incoming = incoming
-        self._snapshot = snapshot
+        self._genome = genome
         self._reads: dict[str, int] = {}
         self._staging_cleared = False
 
     def execute(self, request: ShareRequest) -> ShareResponse:
-        """Executes one request. Returns errors of share and disk in the response."""
+        """Executes one request. Returns errors of share and disk in the response; any other one is a defect."""
         response = ShareResponse(worker=request.worker)
-        match request:
-            case ScanRequest():
-                try:
+        try:
+            match request:
+                case ScanRequest():
                     response.scan = self._scan(request)
-                except OSError as error:  # of the local disk: errors of the share are ShareErrors
-                    response.fatal = f"{self._incoming}: {error}"
-            case ShareAction():
-                try:
+                case ShareAction():
                     self._act(request, response)
-                except ShareError as error:
-                    response.error = layout.clean(str(error), 300)
-                except _SnapshotDamaged as error:
-                    response.fatal = str(error)
+        except ShareError as error:
+            response.error = layout.clean(str(error), 300)
+        except HostError as error:
+            response.fatal = str(error)
         return response
 
     # ---------------------------------------------------------------------------------------------------- writing
@@ -158,16 +151,9 @@ class ShareClient:
 
     def _publish(self, start: StartRecord, response: ShareResponse) -> None:
         response.sent[start.attempt] = False
-        snapshot = Path(self._snapshot(start.genome_sha256))
-        try:
-            found_bytes = os.stat(snapshot).st_size
-        except OSError as error:
-            raise _SnapshotDamaged(f"{snapshot}: {error.strerror}") from error
-        if found_bytes != start.genome_bytes:
-            raise _SnapshotDamaged(f"{snapshot}: it has {found_bytes} bytes, taken in were {start.genome_bytes}")
-        # The agent checks the digest, after the transfer.
         genome, record = (f"{INBOX}/{kind.of(start.attempt)}" for kind in (Kind.GENOME, Kind.START))
-        self._files.deliver(genome, snapshot, record, layout.encode(start))
+        content = self._genome(start.genome_sha256, start.genome_name)
+        self._files.deliver(genome, content, record, layout.encode(start))
         response.sent[start.attempt] = True
 
     # ---------------------------------------------------------------------------------------------------- reading
@@ -213,7 +199,7 @@ class ShareClient:
         if not self._staging_cleared:
             self._staging_cleared = True
             with contextlib.suppress(ShareError):
-                staged = self._files.names(f"{INBOX}/{STAGING}", ENTRIES_MAX)
+                staged = filter(layout.is_of_layout, self._files.names(f"{INBOX}/{STAGING}", ENTRIES_MAX))
                 self._files.remove([f"{INBOX}/{STAGING}/{name}" for name in staged])
 
     def _scan_outbox(self, request: ScanRequest, scan: ShareScan) -> ShareScan:
@@ -325,20 +311,21 @@ class ShareClient:
         readings = READS_MAX
         if layout.is_artifact(ref.name):
             folder = self._incoming / attempt
-            folder.mkdir(parents=True, exist_ok=True)
             source = f"{OUTBOX}/{Kind.FILES.of(attempt)}/{ref.name}"
             try:
+                folder.mkdir(parents=True, exist_ok=True)
                 if self._files.fetch(source, folder / ref.name, ref.size_bytes) == ref.sha256:
                     return True
             except (FileMissing, FileInvalid):
                 pass
             except FileRefused:
                 readings = REFUSALS_MAX
-            except OSError as error:
+            except OSError as error:  # of this host's disk: errors of the share are ShareErrors
                 if is_busy(error):  # a program on this host has the copy of an earlier scan open; try again
                     raise Unavailable(str(error)) from error
-                (folder / ref.name).unlink(missing_ok=True)  # a partial copy would take space on the full disk
-                raise
+                with contextlib.suppress(OSError):  # a partial copy would take space on the full disk
+                    (folder / ref.name).unlink(missing_ok=True)
+                raise HostError(f"{self._incoming}: {error}") from error
             with contextlib.suppress(OSError):  # it is overwritten, or removed with its folder
                 (folder / ref.name).unlink(missing_ok=True)
         missing[layout.clean(ref.name, 64)] = readings

@@ -62,6 +62,8 @@ class _JsonFormatter(logging.Formatter):
         if record.levelno < logging.WARNING:
             return str(record.msg)  # facts are formatted already
         line = {"at": _iso_time(record.created), "level": record.levelname.lower(), "text": record.getMessage()}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info).encode(errors="backslashreplace").decode()
         return escaped(orjson.dumps({**line, "by": record.name}).decode())
 
 

@@ -1,16 +1,20 @@
 """Genome snapshots: immutable, content-addressed copies of the files in a genome folder.
 
-Owns: which files are genomes; refuses files that may change while they are read. Not here: generations. Equal bytes
-under two names are two genomes and one snapshot. At most one genome is in memory at a time.
+Owns: which files are genomes; refuses files that may change while they are read; finds damaged snapshots before they
+are sent. Not here: generations. Equal bytes under two names are two genomes and one snapshot. At most one genome is in
+memory at a time.
+Threads: those of the shares call `content`, also at the same time; the control loop's thread calls all else.
 """
 
 import contextlib
 import errno
 import hashlib
+import logging
 import os
 import re
 import stat
 import sys
+import threading
 import unicodedata
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,15 +24,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inbox_agent.protocol.layout import GENOME_BYTES_MAX, safe_suffix
-from inbox_agent.system.file_kind import is_link
+from inbox_agent.system.file_kind import SAFE_FLAGS, is_link, open_regular
 from inbox_agent.system.file_retry import is_busy, retry_while_busy
 from pipeline.core.folder_looks import Stamp
 from pipeline.core.model import GenomeFile
 from pipeline.errors import GenomeError, HostError, disk_errors
 
+log = logging.getLogger(__name__)
+
 NAME_CHARS_MAX = 255
 _CHUNK_BYTES = 1024 * 1024
-_READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 #: Hidden files, files of file managers, and the names under which programs write a file before they rename it.
 _IGNORED = re.compile(
     r"\..*|thumbs\.db|desktop\.ini|~\$.*|.*\.(tmp|part|partial|filepart|crdownload)", re.IGNORECASE | re.DOTALL
@@ -46,10 +51,55 @@ class Snapshots:
         self._folder = folder
         self._base = os.fspath(folder) + os.sep
         self._new: list[str] = []  #: paths that the last import made
+        self._source: Path | None = None  #: the folder of the generation that was read last
+        self._writing = threading.Lock()
+        self._intact: dict[str, tuple[int, ...]] = {}  #: large snapshots as they were when their digest was compared
 
     def path(self, sha256: str) -> str:
         """The path of a genome's bytes."""
         return f"{self._base}{sha256[:2]}{os.sep}{sha256}"
+
+    def content(self, sha256: str, name: str) -> bytes | Path:
+        """A genome's bytes if it is small, else the path of its snapshot. They have this digest, whatever has happened.
+
+        A damaged snapshot is taken again from the genome's file, `name` in the folder that was read last.
+
+        Raises:
+            HostError: it is damaged or missing, and that file has other bytes by now or is missing.
+        """
+        if (found := self._intact_content(sha256)) is None:
+            self._take_again(sha256, name)
+            found = self._intact_content(sha256)
+        if found is None:
+            where = self._source or "its folder"
+            reason = f"this host's snapshot of {name} is damaged, and its file in {where} is missing or has other bytes"
+            raise HostError(f"{self.path(sha256)}: {reason}; put the file back")
+        return found
+
+    def _intact_content(self, sha256: str) -> bytes | Path | None:
+        path = self.path(sha256)
+        try:
+            with open(open_regular(path), "rb", buffering=0) as snapshot:
+                info = os.fstat(snapshot.fileno())
+                if info.st_size <= _CHUNK_BYTES:
+                    data = snapshot.read(_CHUNK_BYTES + 1) or b""
+                    return data if hashlib.sha256(data).hexdigest() == sha256 else None
+                stamp = (info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+                if self._intact.get(sha256) != stamp:
+                    if hashlib.file_digest(snapshot, "sha256").hexdigest() != sha256:
+                        return None
+                    self._intact[sha256] = stamp
+                return Path(path)
+        except OSError:
+            return None
+
+    def _take_again(self, sha256: str, name: str) -> None:
+        if self._source is None:
+            return
+        with contextlib.suppress(GenomeError):
+            if self.digest(self._source, name) == sha256:
+                log.warning("%s: a damaged snapshot; it is taken again from %s", self.path(sha256), self._source / name)
+                self.import_file(self._source, name)
 
     def import_folder(self, folder: Path, *, bytes_max: int = GENOME_BYTES_MAX) -> list[GenomeFile]:
         """Copies and digests every genome of a folder; returns them sorted by name.
@@ -94,12 +144,14 @@ class Snapshots:
             GenomeError: it cannot be a genome. FileInUseError: it cannot be read now, and maybe later.
             HostError: the snapshot cannot be written.
         """
-        with self._opened(folder, name, bytes_max) as (source, size_bytes):
-            digest, taken = self._copy(source, size_bytes)
-            if taken.size != size_bytes:
-                raise FileInUseError(_is_being_written(folder, name))
-        with disk_errors(self._folder):
-            self._keep(taken, digest)
+        self._source = folder
+        with self._writing:
+            with self._opened(folder, name, bytes_max) as (source, size_bytes):
+                digest, taken = self._copy(source, size_bytes)
+                if taken.size != size_bytes:
+                    raise FileInUseError(_is_being_written(folder, name))
+            with disk_errors(self._folder):
+                self._keep(taken, digest)
         return GenomeFile(name, safe_suffix(name), taken.size, digest)
 
     def digest(self, folder: Path, name: str, *, bytes_max: int = GENOME_BYTES_MAX) -> str:
@@ -115,7 +167,7 @@ class Snapshots:
         try:
             _refuse_irregular_file(os.lstat(path), shown, bytes_max)
             # The path may be another file by now: check the opened file again; do not follow a link.
-            with open(os.open(path, _READ_FLAGS), "rb", buffering=0) as source:
+            with open(os.open(path, os.O_RDONLY | SAFE_FLAGS), "rb", buffering=0) as source:
                 before = os.fstat(source.fileno())
                 _refuse_irregular_file(before, shown, bytes_max)
                 yield source, before.st_size
@@ -169,7 +221,7 @@ class Snapshots:
             with self._staged() as copy:
                 copy.write(aside)
                 aside = copy.name
-        os.chmod(aside, stat.S_IREAD)  # a snapshot never changes, so shares may link to it
+        os.chmod(aside, stat.S_IREAD)  # a snapshot never changes
         if not os.path.exists(final):
             self._new.append(final)
         elif sys.platform == "win32":

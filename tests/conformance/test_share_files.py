@@ -12,6 +12,7 @@ import pytest
 
 from inbox_agent.protocol.files import FileAlreadyExists, FileInvalid, FileMissing, FileRefused, ShareFiles, Unavailable
 from inbox_agent.protocol.local_files import LocalFiles
+from inbox_agent.protocol.local_folders import Folders, FoldersByPath, folders_of
 from pipeline.shares.smb.files import SmbFiles
 from tests.fakes.memory_files import MemoryFiles
 from tests.harness.other_user import allow_traversal, as_unprivileged_user
@@ -39,9 +40,9 @@ def share_in_memory(*, there: bool) -> MemoryFiles:
     return files
 
 
-def share_on_disk(root: Path) -> LocalFiles:
+def share_on_disk(root: Path, folders: Callable[[Path], Folders]) -> LocalFiles:
     root.mkdir()
-    return LocalFiles(root)
+    return LocalFiles(root, folders=folders)
 
 
 @contextmanager
@@ -71,15 +72,18 @@ def kept_on_disk(files: ShareFiles, path: str) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(params=["local", "memory", "samba"])
+@pytest.fixture(params=["local", "local by path", "memory", "samba"])
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> ShareFilesCase:
     if request.param == "memory":
         return ShareFilesCase(lambda: share_in_memory(there=True), lambda: share_in_memory(there=False), kept_in_memory)
     if request.param == "samba":
         shares: SmbShares = request.getfixturevalue("smb_shares")
         return ShareFilesCase(shares.fresh, shares.missing_share, shares.held_open)
+    folders: Callable[[Path], Folders] = FoldersByPath if request.param == "local by path" else folders_of
     return ShareFilesCase(
-        lambda: share_on_disk(tmp_path / "share"), lambda: LocalFiles(tmp_path / "unmounted"), kept_on_disk
+        lambda: share_on_disk(tmp_path / "share", folders),
+        lambda: LocalFiles(tmp_path / "unmounted", folders=folders),
+        kept_on_disk,
     )
 
 
@@ -238,7 +242,7 @@ def test_large_payload_is_written_and_fetched(files: ShareFiles, source: Path, t
 
 
 def test_write_protected_payload_is_written_and_removed(files: ShareFiles, source: Path, tmp_path: Path) -> None:
-    """A write-protected file may be linked instead of copied; it can be read, removed and sent again."""
+    """The copy of a write-protected file can be read and removed, and the file can be sent again."""
     data = source.read_bytes()
     source.chmod(stat.S_IREAD)
     for _ in range(2):

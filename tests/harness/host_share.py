@@ -19,7 +19,7 @@ class HostShareHarness:
     def __init__(self, state: Path) -> None:
         self.state = state
         self.files = ProbedFiles()
-        self.share = ShareClient(WORKER, FARM, self.files, state / "incoming", lambda digest: str(state / digest))
+        self.share = ShareClient(WORKER, FARM, self.files, state / "incoming", lambda digest, _name: state / digest)
 
     def act(self, **action: Any) -> ShareResponse:
         return self.share.execute(ShareAction(WORKER, **action))

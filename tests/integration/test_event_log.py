@@ -39,6 +39,19 @@ def test_facts_and_warnings_are_logged_as_lines(journal: EventLog, tmp_path: Pat
     assert (third["level"], third["text"], third["by"]) == ("warning", "w0 is slow", "pipeline.somewhere")
 
 
+def test_traceback_is_part_of_line(journal: EventLog, tmp_path: Path) -> None:
+    """Of an error that was logged with its exception, also one with invalid Unicode."""
+    try:
+        raise ValueError("not foreseen: \udce4")
+    except ValueError:
+        logging.getLogger("pipeline.somewhere").error("a defect", exc_info=True)
+
+    (line,) = lines(tmp_path)
+    assert line["text"] == "a defect"
+    assert str(line["traceback"]).startswith("Traceback (most recent call last):\n")
+    assert str(line["traceback"]).endswith("ValueError: not foreseen: \\udce4")
+
+
 @pytest.mark.parametrize("mean", ["\x1b[2J", "\n{}", "\x9b31m", "\u202egnp.exe", "\u2028", "\U000e0041", "ü is fine"])
 def test_share_text_is_escaped_in_log(journal: EventLog, tmp_path: Path, mean: str) -> None:
     """A line stays one line, has only printable characters, and keeps its meaning."""

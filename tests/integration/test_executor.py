@@ -1,14 +1,16 @@
 """The share executor with real threads: a hung share blocks only its own requests."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
 
-from pipeline.core.requests import ScanRequest, ShareRequest
-from pipeline.shares.executor import ShareExecutor
+from pipeline.core.observation import ShareScan
+from pipeline.core.requests import ScanRequest, ShareAction, ShareRequest
+from pipeline.shares.executor import DEFECT, ShareExecutor
 from pipeline.shares.share_client import ShareResponse
+from tests.harness import records
 from tests.harness.waiting import PATIENCE_S, eventually
 
 
@@ -28,6 +30,18 @@ class BlockingShare:
         self.reached.set()
         assert self.free.wait(PATIENCE_S)
         return ShareResponse(worker=request.worker)
+
+
+def next_responses(executor: ShareExecutor) -> list[ShareResponse]:
+    """Waits for the next responses."""
+    found: list[ShareResponse] = []
+
+    def arrived() -> bool:
+        found.extend(executor.completed())
+        return bool(found)
+
+    assert eventually(arrived)
+    return found
 
 
 class ExecutorHarness:
@@ -50,14 +64,7 @@ class ExecutorHarness:
 
     def responding_workers(self) -> list[str]:
         """Waits for the next responses; returns their workers."""
-        found: list[ShareResponse] = []
-
-        def arrived() -> bool:
-            found.extend(self.executor.completed())
-            return bool(found)
-
-        assert eventually(arrived)
-        return [response.worker for response in found]
+        return [response.worker for response in next_responses(self.executor)]
 
     def close(self) -> None:
         for share in self.shares.values():
@@ -175,26 +182,67 @@ def test_close_does_not_wait_for_hung_share() -> None:
     harness.close()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_exception_on_executor_thread_is_fatal() -> None:
-    """The exception reaches the loop like any other response, and ends it."""
+START = records.start(1)
 
-    def failing(request: ShareRequest) -> ShareResponse:
-        raise OSError(28, "no room for an artifact on this host")
 
-    woken = threading.Event()
-    executor = ShareExecutor({"vm-0": failing}, remote=["vm-0"], wake=woken.set)
-    executor.submit(ScanRequest(worker="vm-0"))
+class DefectiveShare:
+    """Executes the requests of one share, and raises the exceptions that the test sets."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def execute(self, request: ShareRequest) -> ShareResponse:
+        if self.error is not None:
+            raise self.error
+        return ShareResponse(worker=request.worker)
+
+
+Ask = Callable[[ShareRequest], ShareResponse]
+
+
+@pytest.fixture(params=["local", "remote"])
+def defective(request: pytest.FixtureRequest) -> Iterator[tuple[DefectiveShare, Ask]]:
+    """A share, and what sends it a request and waits for the response."""
+    share = DefectiveShare()
+    executor = ShareExecutor({"vm-0": share.execute}, ["vm-0"] if request.param == "remote" else [], wake=lambda: None)
+
+    def ask(asked: ShareRequest) -> ShareResponse:
+        executor.submit(asked)
+        (response,) = next_responses(executor)
+        return response
+
+    yield share, ask
     executor.close()
-    for thread in threading.enumerate():
-        if thread.name == "share-vm-0":
-            thread.join(PATIENCE_S)
 
-    try:
-        messages = [response.fatal for response in executor.completed()]
-    except OSError as error:
-        messages = [str(error)]
 
-    assert messages
-    assert messages[0]
-    assert woken.is_set()
+def test_defect_makes_share_unknown(defective: tuple[DefectiveShare, Ask], caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever is raised, the share is unknown for this look, and what was to be published is not confirmed."""
+    share, ask = defective
+    share.error = IndexError("nothing foresaw this")
+
+    look, action = ask(ScanRequest(worker="vm-0")), ask(ShareAction("vm-0", publish=(START,)))
+
+    assert look == ShareResponse(worker="vm-0", scan=ShareScan(worker="vm-0", unknown=DEFECT))
+    assert action.scan == ShareScan(worker="vm-0", full=True, unknown=DEFECT)
+    assert (action.error, action.sent, action.fatal) == (DEFECT, {START.attempt: False}, "")
+    share.error = None
+    assert ask(ScanRequest(worker="vm-0")) == ShareResponse(worker="vm-0")
+    assert "nothing foresaw this" in caplog.text
+
+
+def test_defect_is_logged_once(defective: tuple[DefectiveShare, Ask], caplog: pytest.LogCaptureFixture) -> None:
+    """With its traceback, until a look succeeds or another exception is raised."""
+    share, ask = defective
+
+    def records_of(error: Exception | None, looks: int) -> int:
+        caplog.clear()
+        for number in range(looks):
+            share.error = error and type(error)(f"attempt {number}")
+            ask(ScanRequest(worker="vm-0"))
+        assert all(record.exc_info for record in caplog.records)
+        return len(caplog.records)
+
+    assert records_of(IndexError(), 5) == 1
+    assert records_of(KeyError(), 5) == 1
+    assert records_of(None, 1) == 0
+    assert records_of(KeyError(), 5) == 1

@@ -374,7 +374,7 @@ def share(tmp_path: Path) -> Path:
 
 def test_host_reads_golden_share(share: Path, tmp_path: Path) -> None:
     """Owner, start signals, genomes, heartbeat, claims, and results with their payloads."""
-    client = ShareClient(WORKER, FARM, LocalFiles(share), tmp_path / "incoming", lambda _digest: "")
+    client = ShareClient(WORKER, FARM, LocalFiles(share), tmp_path / "incoming", lambda *_: b"")
     size = (share / f"inbox/{Kind.START.of(attempt(4))}").stat().st_size
     measure = {attempt(4): (size, len(GENOME_BYTES)), attempt(5): (size, len(GENOME_BYTES))}
 
@@ -407,7 +407,7 @@ def test_host_reads_golden_share(share: Path, tmp_path: Path) -> None:
 
 def test_host_reads_heartbeat_of_golden_share(share: Path, tmp_path: Path) -> None:
     """Every field of it."""
-    client = ShareClient(WORKER, FARM, LocalFiles(share), tmp_path / "incoming", lambda _digest: "")
+    client = ShareClient(WORKER, FARM, LocalFiles(share), tmp_path / "incoming", lambda *_: b"")
 
     look = client.execute(ScanRequest(worker=WORKER, full=True)).scan
 
@@ -476,7 +476,7 @@ def old_share(tmp_path: Path) -> Path:
 
 def test_host_refuses_share_of_layout_1_in_one_line(old_share: Path, tmp_path: Path) -> None:
     """Owner and heartbeat are of another version, both named; a result is refused at once and not read again."""
-    client = ShareClient(WORKER, FARM, LocalFiles(old_share), tmp_path / "incoming", lambda _digest: "")
+    client = ShareClient(WORKER, FARM, LocalFiles(old_share), tmp_path / "incoming", lambda *_: b"")
 
     scan = client.execute(ScanRequest(worker=WORKER, full=True)).scan
 

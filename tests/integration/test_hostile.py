@@ -156,7 +156,7 @@ def agent(tmp_path: Path) -> HostileHarness:
 @pytest.fixture
 def host(agent: HostileHarness, tmp_path: Path) -> ShareClient:
     """The host's side of the same share."""
-    return ShareClient(WORKER, FARM, LocalFiles(agent.root), tmp_path / "incoming", lambda _digest: "")
+    return ShareClient(WORKER, FARM, LocalFiles(agent.root), tmp_path / "incoming", lambda *_: b"")
 
 
 @pytest.fixture(autouse=True)

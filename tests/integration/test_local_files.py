@@ -15,6 +15,7 @@ import pytest
 
 from inbox_agent.protocol.files import FileAlreadyExists, FileInvalid, FileMissing, FileRefused, ShareError, Unavailable
 from inbox_agent.protocol.local_files import LocalFiles
+from inbox_agent.protocol.local_folders import FoldersByPath
 from inbox_agent.system import file_retry
 from inbox_agent.system.file_retry import is_busy
 
@@ -363,6 +364,7 @@ def test_file_held_by_virus_scanner_is_refused(
 ) -> None:
     """The C runtime of Windows only reports "invalid"; a share that can be listed shows what that means."""
     disk.write(PAYLOAD, b"genome")
+    disk = LocalFiles(disk.root, folders=FoldersByPath)
     monkeypatch.setattr("sys.platform", "win32")
     monkeypatch.setattr(os, "open", Mock(side_effect=OSError(errno.EINVAL, os.strerror(errno.EINVAL))))
 

@@ -310,7 +310,7 @@ def write_share(root: Path) -> None:
 def _host_publishes(root: Path, scratch: Path) -> None:
     snapshot = scratch / "snapshot"
     snapshot.write_bytes(GENOME_BYTES)
-    share = ShareClient(WORKER, FARM, LocalFiles(root), scratch / "incoming", lambda _digest: str(snapshot))
+    share = ShareClient(WORKER, FARM, LocalFiles(root), scratch / "incoming", lambda *_: snapshot)
     for epoch in range(1, HOST_EPOCH + 1):
         share.execute(ShareAction(WORKER, host=records.host(epoch)))
     starts = [

@@ -22,8 +22,8 @@ def replaced_genomes_of(world: World) -> dict[str, bytes]:
 class MemorySnapshots:
     """`Snapshots`: the genomes of one world as real files, each written once."""
 
-    def path(self, sha256_hex: str) -> str:
-        return str(_snapshot_folder() / sha256_hex)
+    def content(self, sha256_hex: str, _name: str) -> Path:
+        return _snapshot_folder() / sha256_hex
 
     def put(self, data: bytes) -> str:
         """Writes the snapshot of a genome; returns its digest."""

@@ -209,7 +209,7 @@ class SimulatedHost:
             files = FaultyFiles(self.world, lambda name=name: self._mounted_disk(name), self.name, remote=True)  # type: ignore[misc]
             files.on_publish = lambda path, name=name: self._published(name, path)  # type: ignore[misc]
             machine.listeners[self.name] = lambda _path, name=name: self._notify(name)  # type: ignore[misc]
-            share = ShareClient(name, self.ledger.farm_id, files, Path("/nowhere"), self._snapshots.path)
+            share = ShareClient(name, self.ledger.farm_id, files, Path("/nowhere"), self._snapshots.content)
             shares[name] = share.execute
         return ControlLoop(
             farm,

@@ -8,7 +8,7 @@ from inbox_agent.conformance.scenario import QUIET_S, Scenario
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import OUTBOX, STAGING, AgentState, Kind
 
-_LEFTOVER = f"{OUTBOX}/{STAGING}/left-over.json"
+_LEFTOVER = f"{OUTBOX}/{STAGING}/{Kind.RESULT.of('g0001-0001-t1-a1-leftover0001')}"
 
 
 @check("law 7")
@@ -120,7 +120,7 @@ def leftovers_of_staging_are_removed(scenario: Scenario) -> None:
     """Files that a predecessor left in outbox/tmp are removed once there is a host.json."""
     left = scenario.host.put(_LEFTOVER, b"{}")
     scenario.start_owned_agent()
-    scenario.wait_for("outbox/tmp/left-over.json removed", lambda: not left.exists())
+    scenario.wait_for(f"{_LEFTOVER} removed", lambda: not left.exists())
 
 
 @check("names")

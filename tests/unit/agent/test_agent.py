@@ -1,6 +1,7 @@
 """The agent's loop, step by step, on a share in memory: the test acts as the host, moves the clock and ends
 evaluations."""
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from inbox_agent.evaluation.protocol import EvaluationResult
 from inbox_agent.protocol import layout
-from inbox_agent.protocol.layout import AgentState, Outcome, StartedRecord
+from inbox_agent.protocol.layout import AgentState, Kind, Outcome, StartedRecord
 from inbox_agent.system.desktop import DesktopSession
 from pipeline.core.limits import Limits
 from tests.harness import records
@@ -175,6 +176,23 @@ def test_vanished_artifact_does_not_block_result(agent: AgentHarness, tmp_path: 
     assert [ref.name for ref in agent.result().artifacts] == ["replay"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes and no free links in folders")
+@pytest.mark.timeout(20)
+def test_artifact_that_became_pipe_or_link_is_left_out(agent: AgentHarness, tmp_path: Path) -> None:
+    """As above: a leftover process may put anything in its place. Nothing is waited for or followed."""
+    (tmp_path / "replay").write_bytes(b"replay")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "replay")
+    agent.publish_start()
+    agent.step()
+    found = [tmp_path / name for name in ("pipe", "link", "replay")]
+    agent.finish_evaluation(replace(COMPLETED, artifacts=found))
+    agent.run_for(30)
+
+    assert agent.result().fitness == 2.5
+    assert [ref.name for ref in agent.result().artifacts] == ["replay"]
+
+
 # --------------------------------------------------------------------------------------------------------- withdrawal
 
 
@@ -244,16 +262,18 @@ def test_unknown_files_are_not_removed(agent: AgentHarness) -> None:
 
 
 def test_staged_leftovers_are_removed_after_owner_is_known(tmp_path: Path) -> None:
-    """Partial files in `outbox/tmp/` are removed, but not before the owner is known."""
+    """Records in `outbox/tmp/` are removed and no other files, but not before the owner is known."""
     guest = AgentHarness(tmp_path)
-    guest.files.write("outbox/tmp/half", b"...")
+    record = Kind.RESULT.of(attempt(1))
+    guest.files.write(f"outbox/tmp/{record}", b"...")
+    guest.files.write("outbox/tmp/notes.txt", b"...")
     guest.run_for(60)
-    assert guest.files.names("outbox/tmp") == ["half"]
+    assert sorted(guest.files.names("outbox/tmp")) == [record, "notes.txt"]
 
     guest.publish_owner()
     guest.step()
 
-    assert guest.files.names("outbox/tmp") == []
+    assert guest.files.names("outbox/tmp") == ["notes.txt"]
 
 
 # ------------------------------------------------------------------------------------------------------ the heartbeat

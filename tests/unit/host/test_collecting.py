@@ -296,7 +296,7 @@ def test_full_host_disk_is_fatal_for_host(owner: HostShareHarness, tiny_disk: Pa
     """No error of the share is reported, and the partial artifact is removed."""
     data = bytes(2**20)
     (tiny_disk / "filler").write_bytes(bytes(shutil.disk_usage(tiny_disk).free - 2**19))
-    owner.share = ShareClient(WORKER, FARM, owner.files, tiny_disk / "incoming", lambda _digest: "")
+    owner.share = ShareClient(WORKER, FARM, owner.files, tiny_disk / "incoming", lambda *_: b"")
     owner.files.write(f"outbox/{attempt(1)}.files/replay", data)
     owner.publish_result(1, artifacts=[ref("replay", data)])
 
@@ -352,7 +352,7 @@ def test_links_fifos_and_folders_in_outbox_are_given_up(tmp_path: Path) -> None:
         f"outbox/{attempt(4)}.result.json", layout.encode(records.result(4, log=ref(f"{attempt(4)}.log", b"x")))
     )
     (root / "status" / "agent.json").symlink_to(secret)
-    share = ShareClient(WORKER, FARM, files, tmp_path / "incoming", lambda _digest: "")
+    share = ShareClient(WORKER, FARM, files, tmp_path / "incoming", lambda *_: b"")
 
     for _ in range(READS_MAX):
         response = share.execute(ScanRequest(worker=WORKER, full=True))

@@ -1,6 +1,5 @@
 """The share client over a share in memory: scans, the order of operations in a request, damaged and foreign files."""
 
-import os
 from typing import Any
 
 import orjson
@@ -13,9 +12,6 @@ from pipeline.shares.share_client import ENTRIES_MAX, RESULTS_PER_SCAN_MAX
 from tests.harness import records
 from tests.harness.host_share import HostShareHarness
 from tests.harness.records import GENOME, WORKER, attempt
-
-MIB = 1024 * 1024
-
 
 # --------------------------------------------------------------------------------------------------------------- scans
 
@@ -173,30 +169,32 @@ def test_unavailable_host_record_makes_share_unknown(owner: HostShareHarness) ->
 
 
 def test_staging_is_cleared_at_first_owned_scan(host: HostShareHarness) -> None:
-    """Partial files in `inbox/tmp/` are removed by the first scan that shows this farm as the owner."""
+    """The first scan that shows this farm as the owner removes records from `inbox/tmp/`, and no other files."""
+    record = Kind.START.of(attempt(1))
     host.publish_owner(1, farm="farm-2")
-    host.files.write("inbox/tmp/half", b"...")
+    for name in (record, "1.host.json", "notes.txt"):
+        host.files.write(f"inbox/tmp/{name}", b"...")
     host.scan()
-    assert host.files.names("inbox/tmp") == ["half"]
+    assert sorted(host.files.names("inbox/tmp")) == ["1.host.json", record, "notes.txt"]
 
     host.publish_owner(2)
     host.scan()
-    assert host.files.names("inbox/tmp") == []
+    assert host.files.names("inbox/tmp") == ["notes.txt"]
 
-    host.files.write("inbox/tmp/being-staged", b"...")
+    host.files.write(f"inbox/tmp/{record}", b"...")
     host.scan()
-    assert host.files.names("inbox/tmp") == ["being-staged"]
+    assert sorted(host.files.names("inbox/tmp")) == [record, "notes.txt"]
 
 
 @pytest.mark.parametrize("other", [{"farm": "farm-2"}, {"worker": "vm-1"}], ids=repr)
 def test_staging_of_other_host_is_left_alone(host: HostShareHarness, other: dict[str, Any]) -> None:
     """The other host is about to rename it."""
     host.publish_owner(1, **other)
-    host.files.write("inbox/tmp/being-staged", b"...")
+    host.files.write("inbox/tmp/1.host.json", b"...")
 
     assert host.scan().owner == records.host(**other)
 
-    assert host.files.names("inbox/tmp") == ["being-staged"]
+    assert host.files.names("inbox/tmp") == ["1.host.json"]
 
 
 @pytest.mark.parametrize(
@@ -405,20 +403,3 @@ def test_request_is_executed_in_order(owner: HostShareHarness) -> None:
     owner.act(host=records.host(2), remove=(attempt(1),), publish=(owner.start(2),))
 
     assert [verb for verb, _ in owner.files.journal] == ["publish durably", "remove", "remove", "write", "publish"]
-
-
-@pytest.mark.parametrize("size", [8, 2 * MIB], ids=["small", "large"])
-@pytest.mark.parametrize("damage", ["gone", "short", "long", "empty"])
-def test_damaged_snapshot_is_fatal_for_host(owner: HostShareHarness, size: int, damage: str) -> None:
-    """It is no error of the share, and its start signal is not published."""
-    start, snapshot = owner.start(1, b"x" * size), owner.snapshot(b"x" * size)
-    if damage == "gone":
-        os.unlink(snapshot)
-    else:
-        os.truncate(snapshot, {"short": size - 1, "long": size + 1, "empty": 0}[damage])
-
-    response = owner.act(publish=(start,))
-
-    assert str(snapshot) in response.fatal
-    assert (response.error, response.sent) == ("", {attempt(1): False})
-    assert f"inbox/{attempt(1)}.start.json" not in owner.files.files

@@ -294,7 +294,7 @@ def test_layout_tree_matches_created_folders(tmp_path: Path, monkeypatch: pytest
     files.make_folders()
     made = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
 
-    def cut_off(*_: object) -> None:
+    def cut_off(*_: object, **__: object) -> None:
         raise OSError("the power is gone")
 
     monkeypatch.setattr(os, "replace", cut_off)
