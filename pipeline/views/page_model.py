@@ -12,6 +12,7 @@ from typing import Any
 from inbox_agent.protocol.layout import Outcome, clean
 from pipeline.core.facts import DatedFact, RecoveryStarted
 from pipeline.core.farm import Farm
+from pipeline.core.mean import mean
 from pipeline.core.model import Genome, Worker
 from pipeline.views.explain import RECOVERY_ACTIONS, explain_genome
 from pipeline.views.fact_text import describe_any
@@ -75,16 +76,22 @@ def fitness_trend(farms: Sequence[Farm], direction: str) -> list[dict[str, Any]]
     for farm in farms:
         values = sorted(fitness for genome in farm.genomes if (fitness := genome.fitness) is not None)
         if values:
-            quarters = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
             found.append(
                 {
                     "generation": farm.generation,
                     "best": values[-1] if direction == "maximize" else values[0],
-                    "mean": statistics.fmean(values),
-                    "quarters": quarters,
+                    "mean": mean(values),
+                    "quarters": _quarters(values),
                 }
             )
     return found
+
+
+def _quarters(values: Sequence[float]) -> list[float]:
+    """The quartiles, also of values that ledgers of earlier versions have: their products are not finite."""
+    if len(values) == 1:
+        return [*values] * 3
+    return [4 * found for found in statistics.quantiles([value / 4 for value in values], n=4, method="inclusive")]
 
 
 def _genome(farm: Farm, genome: Genome, evaluator: str) -> dict[str, Any]:
