@@ -24,6 +24,7 @@ FIXED = (
     ("genomes that fail alike, while none completes, before a run ends", "pipeline.core.since_start.GENOMES_ALIKE"),
     ("free space on a share's disk, for `pipeline doctor`", "pipeline.diagnosis.shares.FREE_BYTES_MIN"),
     ("free space on a share's disk, for `inbox-agent doctor`", "inbox_agent.doctor.FREE_BYTES_MIN"),
+    ("metrics of a generation that its tables and its page have", "pipeline.views.results.METRIC_NAMES_MAX"),
     ("failed genomes, and files of each kind, that `pipeline run` names", "pipeline.cli.main.NAMED_MAX"),
 )
 

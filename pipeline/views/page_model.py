@@ -6,7 +6,7 @@ Not here: layout and appearance (`ui/page/`).
 
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from inbox_agent.protocol.layout import Outcome, clean
@@ -24,6 +24,7 @@ from pipeline.views.results import (
     genome_evaluators,
     genome_status,
     mean_metrics,
+    metric_names,
     mixed_text,
     summary,
 )
@@ -40,14 +41,14 @@ def page_model(
     best = fittest(farm, direction)
     failed = [genome for genome in farm.genomes if genome_status(genome) == "failed"]
     recoveries = Counter(one.fact.worker for one in history if isinstance(one.fact, RecoveryStarted))
-    counts, evaluator = summary(farm), genome_evaluators(farm)
+    counts, evaluator, (metrics, _left_out) = summary(farm), genome_evaluators(farm), metric_names(farm)
     return {
         "generation": farm.generation,
         "playing": playing,
         "counts": counts,
         "mixed": mixed_text(counts["evaluators"]),
         "best": {"name": _name(best), "fitness": best.fitness} if best is not None else None,
-        "genomes": [_genome(farm, genome, evaluator[genome.number]) for genome in farm.genomes],
+        "genomes": [_genome(farm, genome, metrics, evaluator[genome.number]) for genome in farm.genomes],
         "attempts": _attempts(farm, names),
         "workers": [_worker(farm, name, recoveries[name]) for name in names],
         "stories": [
@@ -94,7 +95,7 @@ def _quarters(values: Sequence[float]) -> list[float]:
     return [4 * found for found in statistics.quantiles([value / 4 for value in values], n=4, method="inclusive")]
 
 
-def _genome(farm: Farm, genome: Genome, evaluator: str) -> dict[str, Any]:
+def _genome(farm: Farm, genome: Genome, metrics: Collection[str], evaluator: str) -> dict[str, Any]:
     counted = [attempt for trial in genome.trials for attempt in trial.attempts if attempt.id == trial.decided_by]
     archived = [[attempt.id for attempt in trial.attempts if attempt.archived] for trial in genome.trials]
     return {
@@ -107,7 +108,7 @@ def _genome(farm: Farm, genome: Genome, evaluator: str) -> dict[str, Any]:
             trial.decided_by if trial.decided_by in ids else ids[-1] if ids else None
             for trial, ids in zip(genome.trials, archived, strict=True)
         ],
-        "metrics": {clean(name, NAME_MAX): value for name, value in mean_metrics(farm, genome).items()},
+        "metrics": {clean(name, NAME_MAX): value for name, value in mean_metrics(farm, genome, metrics).items()},
         "attempts": sum(len(trial.attempts) for trial in genome.trials),
         "seconds": round(sum(attempt.seconds for attempt in counted), 3),
         "evaluator": evaluator,
