@@ -9,7 +9,8 @@ import pytest
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import HostRecord, Kind
 from pipeline.core.observation import ShareScan
-from pipeline.shares.share_client import ENTRIES_MAX, RESULTS_PER_SCAN_MAX
+from pipeline.shares.result_collector import RESULTS_PER_SCAN_MAX
+from pipeline.shares.share_client import ENTRIES_MAX
 from tests.harness import records
 from tests.harness.host_share import HostShareHarness
 from tests.harness.records import GENOME, WORKER, attempt
