@@ -115,7 +115,7 @@ class Farm:
         for worker in (*self.workers.values(), *self.retired.values()):
             # The user may have fixed what was wrong: reset every worker.
             worker.state, worker.recovery, worker.reason = WorkerState.READY, None, ""
-            worker.losses = worker.restarts = worker.probations = 0
+            worker.losses = worker.restarts = worker.probations = worker.unexpected = 0
         if self.generation:
             self.spans.append([at, at])
 

@@ -35,7 +35,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     generation_artifact_bytes_max: Bytes = 64 * 1024**3  #: artifacts of a generation from all workers
     #: free space on this computer below which artifacts are left out; unset: 1 GiB, or a twentieth of a smaller disk
     disk_reserve_bytes: Bytes | None = None
-    set_aside_bytes_max: Bytes = 64 * 1024**2  #: results of a generation that were not counted and are kept
+    set_aside_bytes_max: Bytes = 64 * 1024**2  #: in `set-aside/` of a generation: results that were not counted
     #: results of attempts that were never issued, of a generation from one worker; further ones are ignored
     unknown_results_max: Count = 100
 

@@ -191,7 +191,7 @@ class Worker:
     #: over, but their start signals stay (law 5 of share_layout.md)
     left_published: dict[str, Attempt] = field(default_factory=dict)
     given_up: dict[str, Attempt] = field(default_factory=dict)  #: over, and no result of them was seen
-    unexpected: int = 0  #: results on its share of attempts that were never issued, of this run
+    unexpected: int = 0  #: results on its share of attempts that were never issued, since this start in this run
     losses: int = 0  #: in a row
     restarts: int = 0  #: recovery actions since it last finished an attempt
     probations: int = 0  #: failed ones since it last recovered

@@ -20,7 +20,7 @@ from tests.simulator.world import World
 FAILURES_MAX = 2
 CHARGES_MAX = 3  #: attempts_max charges make a genome poison
 LOSSES_IN_A_ROW_MAX = 3  #: losses_max losses of a worker
-UNKNOWN_RESULTS_MAX = 20  #: unknown_results_max results of a worker in a generation
+UNKNOWN_RESULTS_MAX = 20  #: unknown_results_max results of a worker in a generation, since the host started
 #: Faults after which the host knows and decides what it would have without them.
 HARMLESS = ("lost notification", "doubled notification", "wall clock jump")
 LOSSES = ("interrupted", "lost", "corrupt", "undelivered")
@@ -96,7 +96,10 @@ class LedgerChecker:
                     self._report(f"{fact['attempt']} of {fact['worker']} was noted, on a share that is flooded")
             case "worker_excluded":
                 self._worker_out(fact)
-            case "host_started" | "probation_began" | "worker_recovered":
+            case "host_started":
+                self._unknown.clear()
+                self._worker_state(fact)
+            case "probation_began" | "worker_recovered":
                 self._worker_state(fact)
             case "genome_charged":
                 self._genome_charged(fact)

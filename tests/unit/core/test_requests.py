@@ -124,14 +124,16 @@ def test_result_of_earlier_run_is_noted_on_flooded_share() -> None:
     assert [fact.attempt for fact in facts_of(core.tick(), f.ResultLate)] == [unknown(7)]
 
 
-def test_number_of_unknown_results_is_known_after_a_restart() -> None:
-    """The ledger has the facts."""
+def test_restart_looks_at_flooded_share_as_before() -> None:
+    """The user may have cleaned it. What was noted is not noted again, but new ones are, up to the number."""
     core = CoreHarness("w0", genomes=1, limits=Limits(unknown_results_max=2))
     core.run_until_ready()
     flood(core, 2)
     core.tick()
 
     core.restart_host()
-    flood(core, 2, first=2)
+    assert asked(core).reads_others
+    flood(core, 5)
 
-    assert facts_of(core.tick(), f.ResultUnexpected) == []
+    noted = facts_of(core.run(3), f.ResultUnexpected)
+    assert [fact.attempt for fact in noted] == [unknown(2), unknown(3)]
