@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field, to_builtins
 
 from hyperv_ops import MACHINE_NAME
-from inbox_agent.protocol.layout import GENOME_BYTES_MAX, SETTINGS_BYTES_MAX, Settings
+from inbox_agent.protocol.layout import GENOME_BYTES_MAX, SETTINGS_BYTES_MAX, VALUE_MAX, Settings
 from inbox_agent.settings import EvaluatorTable, SettingsError, convert, read_settings
 from pipeline.core.facts import RunSettings
 from pipeline.core.limits import Limits
@@ -208,6 +208,8 @@ class Config(_Table, frozen=True, kw_only=True):
         for name, value in (*self.settings.items(), ("timed_out_fitness", self.generation.timed_out_fitness)):
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name} is {value}; a finite number is needed")
+        if abs(self.generation.timed_out_fitness or 0.0) > VALUE_MAX:
+            raise ValueError(f"timed_out_fitness: at most {VALUE_MAX:g} of either sign, as for any fitness")
         for name in _OF_GENERATION:
             if getattr(self.limits, name) != getattr(Limits(), name):
                 raise ValueError(f"[limits] {name}: it stands under [generation]")

@@ -28,6 +28,7 @@ FIXED = (
     ("a message of an SMB server", "pipeline.shares.smb.sealed_connection.FRAME_BYTES_MAX"),
     ("for a message of an SMB server, once it has begun", "pipeline.shares.smb.sealed_connection.FRAME_LIMIT_S"),
     ("for the listing of a folder over SMB", "pipeline.shares.smb.files.LISTING_LIMIT_S"),
+    ("metrics of a generation that its tables and its page have", "pipeline.views.results.METRIC_NAMES_MAX"),
     ("failed genomes, and files of each kind, that `pipeline run` names", "pipeline.cli.main.NAMED_MAX"),
 )
 

@@ -4,7 +4,7 @@ import json
 import math
 
 from inbox_agent.evaluation.scratch import InvalidAnswer
-from inbox_agent.protocol.layout import LOG_BYTES_MAX, METRICS_MAX, clean
+from inbox_agent.protocol.layout import LOG_BYTES_MAX, METRICS_MAX, VALUE_MAX, clean
 from inbox_agent.system.text_encoding import ENCODINGS, decode_text
 
 LINE_CHARS_MAX = 200
@@ -27,7 +27,8 @@ def read_answer(answer: object, what: str) -> tuple[float, dict[str, float]]:
     """Fitness and metrics of an answer.
 
     Raises:
-        InvalidAnswer: anything else than an object with a finite `fitness` and, if any, finite `metrics`.
+        InvalidAnswer: anything else than an object with a finite `fitness` and, if any, finite `metrics`, none of them
+            beyond `VALUE_MAX`.
     """
     if not isinstance(answer, dict):
         raise InvalidAnswer(f"{what} must be an object, not {type(answer).__name__}")
@@ -66,7 +67,7 @@ def finite_metrics(metrics: object) -> dict[str, float]:
 
 
 def finite(value: object, what: str) -> float:
-    """`value` as a finite float. Raises ValueError for anything else, booleans included."""
+    """`value` as a float within `VALUE_MAX`. Raises ValueError for anything else, booleans included."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{what} must be a number, not {type(value).__name__}")
     try:
@@ -75,4 +76,6 @@ def finite(value: object, what: str) -> float:
         number = math.inf
     if not math.isfinite(number):
         raise ValueError(f"{what} must be finite, not {number}")
+    if abs(number) > VALUE_MAX:
+        raise ValueError(f"{what} must be at most {VALUE_MAX:g} of either sign, not {number:g}")
     return number

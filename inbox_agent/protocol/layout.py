@@ -31,6 +31,7 @@ GENOME_BYTES_MAX = 256 * 1024 * 1024
 ARTIFACT_BYTES_MAX = 64 * 1024 * 1024
 ARTIFACTS_MAX = 16
 METRICS_MAX = 64
+VALUE_MAX = 1e300  #: of fitness and metrics, either sign: sums and differences of thousands are finite
 SETTINGS_MAX = 64
 SETTINGS_BYTES_MAX = 32 * 1024
 REASON_CHARS_MAX = 500
@@ -282,10 +283,12 @@ class ResultRecord(Record, frozen=True, kw_only=True):
             raise ValueError("a fitness belongs to `completed` and to nothing else")
         if completed and None in (self.trial, self.seed, self.genome_sha256, self.evaluator):
             raise ValueError("`completed` must echo trial, seed and genome_sha256, and name its evaluator")
-        _require_finite(self.metrics)
+        _require_finite({"seconds": self.seconds})
+        _require_values(self.metrics)
         if (name := next(filter(has_hidden, self.metrics), None)) is not None:
             raise ValueError(f"metric {name!r} has a character that is invisible or controls a terminal")
-        _require_finite({"fitness": self.fitness, "seconds": self.seconds})
+        if self.fitness is not None:
+            _require_values({"fitness": self.fitness})
 
 
 class AgentRecord(Record, frozen=True, kw_only=True):
@@ -402,6 +405,14 @@ def _require_finite(values: dict[str, Any]) -> None:
     for name, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{name} is not finite")
+
+
+def _require_values(values: dict[str, float]) -> None:
+    """Of fitness and metrics, which are added up."""
+    _require_finite(values)
+    for name, value in values.items():
+        if abs(value) > VALUE_MAX:
+            raise ValueError(f"{name} is {value:g}, allowed is at most {VALUE_MAX:g} of either sign")
 
 
 def _version_of(data: bytes) -> int | None:

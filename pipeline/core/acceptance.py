@@ -10,11 +10,12 @@ from inbox_agent.protocol.layout import EVALUATOR_CHANGED, Outcome, ResultRecord
 from pipeline.core.facts import (
     AttemptClaimed,
     AttemptEnded,
+    Fact,
     ResultLate,
     ResultUnexpected,
     WorkerRecovered,
 )
-from pipeline.core.model import Attempt, TrialState, WorkerState
+from pipeline.core.model import Attempt, WorkerState
 from pipeline.core.observation import CollectedResult, ShareScan
 from pipeline.core.transaction import Transaction
 from pipeline.core.worker_actions import exclude
@@ -37,13 +38,7 @@ def _accept_result(tx: Transaction, worker: str, result: CollectedResult) -> Non
     farm = tx.farm
     attempt = farm.attempts.get(result.attempt)
     if attempt is None:
-        if result.attempt not in farm.noted and not result.collected_in_other_run:
-            tx.results[result.attempt] = worker, result
-            tx.add(
-                _result_late(result, worker, "of an earlier run")
-                if result.issued_in_other_run
-                else ResultUnexpected(attempt=result.attempt, worker=worker)
-            )
+        _note_unknown(tx, worker, result)
         return
     if attempt.has_result or result.attempt in farm.noted:
         return  # collected before; its file is not removed yet
@@ -51,9 +46,8 @@ def _accept_result(tx: Transaction, worker: str, result: CollectedResult) -> Non
         return  # swapped shares or a copied file: a result counts only in the share of its own worker
     tx.results[result.attempt] = worker, result
     problem = _result_problem(tx, attempt, result)
-    trial_open = attempt.trial.state is not TrialState.SETTLED and not attempt.superseded
     completed = not problem and result.record is not None and result.record.outcome is Outcome.COMPLETED
-    if attempt.outcome is None or (completed and trial_open):
+    if attempt.outcome is None or (completed and attempt.is_countable):
         tx.end_attempt(attempt, _attempt_ended(attempt, result, problem), agent_stopped=_agent_stopped(result))
         _update_worker(tx, attempt)
     else:
@@ -62,6 +56,20 @@ def _accept_result(tx: Transaction, worker: str, result: CollectedResult) -> Non
         if attempt.outcome is Outcome.LOST and interrupted and not _agent_stopped(result):
             # The share can be read again and shows which attempt was running when the worker went down.
             tx.charge(attempt)
+
+
+def _note_unknown(tx: Transaction, worker: str, result: CollectedResult) -> None:
+    """Notes a result that the open run did not issue, once; on a flooded share only one of an earlier run."""
+    if result.attempt in tx.farm.noted or result.collected_in_other_run:
+        return
+    if result.issued_in_other_run:
+        fact: Fact = _result_late(result, worker, "of an earlier run")
+    elif not tx.observed.is_flooded(tx.farm.workers[worker]):
+        fact = ResultUnexpected(attempt=result.attempt, worker=worker)
+    else:
+        return
+    tx.results[result.attempt] = worker, result
+    tx.add(fact)
 
 
 def _agent_stopped(result: CollectedResult) -> bool:

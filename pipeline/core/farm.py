@@ -115,7 +115,7 @@ class Farm:
         for worker in (*self.workers.values(), *self.retired.values()):
             # The user may have fixed what was wrong: reset every worker.
             worker.state, worker.recovery, worker.reason = WorkerState.READY, None, ""
-            worker.losses = worker.restarts = worker.probations = 0
+            worker.losses = worker.restarts = worker.probations = worker.unexpected = 0
         if self.generation:
             self.spans.append([at, at])
 
@@ -126,7 +126,7 @@ class Farm:
         for worker in (*self.workers.values(), *self.retired.values()):
             if worker.wanted:
                 raise IllegalFact(f"generation {fact.generation} opened while {worker.name} holds attempts")
-            worker.left_published.clear()
+            worker.begin_run()
         version_before = self.evaluator_version
         self._forget_generation()
         is_same = bool(version_before) and version_before == fact.settings.evaluator_version
@@ -213,10 +213,7 @@ class Farm:
 
     def _count_blame(self, attempt: Attempt, fact: f.AttemptEnded) -> None:
         worker, trial = self.worker(attempt.worker), attempt.trial
-        worker.wanted.pop(attempt.id, None)
-        worker.left_published.pop(attempt.id, None)
-        if fact.left_published:
-            worker.left_published[attempt.id] = attempt
+        worker.note_over(attempt)
         if fact.outcome in LOSSES and not fact.by_host:
             worker.losses += 1
             trial.losses += 1
@@ -236,11 +233,12 @@ class Farm:
 
     def _result_late(self, fact: f.ResultLate, at: float) -> None:
         self.noted.add(fact.attempt)
-        self.worker(fact.worker).left_published.pop(fact.attempt, None)
+        self.worker(fact.worker).forget(fact.attempt)
         self.late += 1
 
     def _result_unexpected(self, fact: f.ResultUnexpected, at: float) -> None:
         self.noted.add(fact.attempt)
+        self.worker(fact.worker).unexpected += 1
         self.unexpected += 1
 
     def _genome_charged(self, fact: f.GenomeCharged, at: float) -> None:

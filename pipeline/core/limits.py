@@ -6,12 +6,13 @@ from msgspec import Meta, Struct
 
 Seconds = Annotated[float, Meta(gt=0, le=7 * 86400)]
 Count = Annotated[int, Meta(ge=1, le=1000)]
+Bytes = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How often something is tried, how long it is waited for, what a worker must have.
+    """How often something is tried, how long it is waited for, what a worker must have, how much is taken from it.
 
-    Times are the host's own, in seconds.
+    Times are the host's own, in seconds. What is counted of a generation is counted anew when the host starts.
     """
 
     attempts_max: Count = 3  #: charges before a genome is poison; set it in `[generation]`
@@ -29,6 +30,14 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     back_off_s: Seconds = 15.0  #: the first quarantine; each failed probation doubles it
     take_back_after_s: Seconds = 1.0  #: an attempt that waits behind a game this long may move to an idle worker
     needs_desktop: bool = False  #: give work only to agents in a session that shows windows
+    result_artifact_bytes_max: Bytes = 64 * 1024**2  #: artifacts of one result; the others of it are left out
+    worker_artifact_bytes_max: Bytes = 16 * 1024**3  #: artifacts of a generation from one worker
+    generation_artifact_bytes_max: Bytes = 64 * 1024**3  #: artifacts of a generation from all workers
+    #: free space on this computer below which artifacts are left out; unset: 1 GiB, or a twentieth of a smaller disk
+    disk_reserve_bytes: Bytes | None = None
+    set_aside_bytes_max: Bytes = 64 * 1024**2  #: in `set-aside/` of a generation: results that were not counted
+    #: results of attempts that were never issued, of a generation from one worker; further ones are ignored
+    unknown_results_max: Count = 100
 
     def __post_init__(self) -> None:
         if self.losses_per_trial_max < self.losses_max:

@@ -99,6 +99,11 @@ class Attempt:
     metrics: dict[str, float] | None = None
     seconds: float = 0.0
 
+    @property
+    def is_countable(self) -> bool:
+        """Whether a completed result of it would count: its trial is open, and its genome was not reopened since."""
+        return self.trial.state is not TrialState.SETTLED and not self.superseded
+
 
 @dataclass(slots=True)
 class Trial:
@@ -185,6 +190,8 @@ class Worker:
     wanted: dict[str, Attempt] = field(default_factory=dict)  #: its attempts that are not over
     #: over, but their start signals stay (law 5 of share_layout.md)
     left_published: dict[str, Attempt] = field(default_factory=dict)
+    given_up: dict[str, Attempt] = field(default_factory=dict)  #: over, and no result of them was seen
+    unexpected: int = 0  #: results on its share of attempts that were never issued, since this start in this run
     losses: int = 0  #: in a row
     restarts: int = 0  #: recovery actions since it last finished an attempt
     probations: int = 0  #: failed ones since it last recovered
@@ -193,6 +200,25 @@ class Worker:
     reverting: bool = False  #: a restore was requested, and no epoch has begun since
     back_off_s: float = 0.0
     reason: str = ""
+
+    def begin_run(self) -> None:
+        """Forgets what it had of an earlier run, of which it holds nothing."""
+        self.left_published.clear()
+        self.given_up.clear()
+        self.unexpected = 0
+
+    def note_over(self, attempt: Attempt) -> None:
+        """Holds an attempt no longer; what may still come of it is waited for."""
+        self.forget(attempt.id)
+        if attempt.left_published:
+            self.left_published[attempt.id] = attempt
+        if not attempt.has_result:
+            self.given_up[attempt.id] = attempt
+
+    def forget(self, attempt: str) -> None:
+        """Waits for nothing of an attempt any more."""
+        for waiting in (self.wanted, self.left_published, self.given_up):
+            waiting.pop(attempt, None)
 
 
 def trial_seed(run_seed: int, generation: int, trial: int) -> int:

@@ -149,6 +149,10 @@ class Observed:
             and not self.lacks_desktop(worker.name)
         )
 
+    def is_flooded(self, worker: Worker) -> bool:
+        """Whether its share showed as many results of attempts that were never issued as are noted."""
+        return worker.unexpected >= self._limits.unknown_results_max
+
     def lacks_desktop(self, name: str) -> bool:
         """Whether the agent reports no desktop although `needs_desktop` is set."""
         heartbeat = self.workers[name].heartbeat

@@ -20,7 +20,11 @@ class ScanRequest:
 
     worker: str
     full: bool = False
+    generation: int = 0  #: for whose artifacts there may be room
     handled: frozenset[str] = frozenset()  #: attempts with results that need not be read again
+    unanswered: frozenset[str] = frozenset()  #: attempts that this worker was issued and no result was seen of
+    wanted: frozenset[str] = frozenset()  #: those whose result may count: their logs and artifacts are read as well
+    reads_others: bool = True  #: whether results of other attempts are read, a few in each scan
     #: attempt with an unconfirmed publication -> sizes in bytes of its start record and genome
     expected_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -60,11 +64,16 @@ class MachineAction:
 def scan_request(farm: Farm, observed: Observed, worker: str, *, full: bool) -> ScanRequest:
     """The request to scan a share; a full scan also looks for the publications that are not confirmed."""
     seen = observed.workers[worker]
+    held, given_up = farm.workers[worker].wanted, farm.workers[worker].given_up
     unconfirmed = [farm.attempts[a] for a in sorted(seen.unconfirmed) if a in farm.attempts] if full else []
     return ScanRequest(
         worker=worker,
         full=full,
+        generation=farm.generation,
         handled=frozenset(seen.handled),
+        unanswered=frozenset(held.keys() | given_up.keys()),
+        wanted=frozenset([*held, *(attempt.id for attempt in given_up.values() if attempt.is_countable)]),
+        reads_others=not observed.is_flooded(farm.workers[worker]),
         expected_sizes={
             a.id: (len(layout.encode(start_record(farm, a))), a.trial.genome.size_bytes) for a in unconfirmed
         },

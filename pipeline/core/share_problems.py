@@ -12,6 +12,10 @@ NO_HEARTBEAT: Problem = (
     "no agent has ever written a heartbeat there",
     "start `inbox-agent --share …` in its machine (docs/how-to/smb.md)",
 )
+FLOODED: Problem = (
+    "its share is flooded with results of attempts that were never issued",
+    "further ones are ignored; a game or a program in its machine writes them",
+)
 _ERROR_CHARS_MAX = 200
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.core.assignment import Queues
 from pipeline.core.dispatcher import decide
-from pipeline.core.facts import Fact
+from pipeline.core.facts import Fact, ResultUnexpected
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.model import WorkerState
@@ -19,6 +19,7 @@ from pipeline.core.observation import Observation, ShareScan
 from pipeline.core.observed import Observed
 from pipeline.core.reconcile import plan
 from pipeline.core.requests import MachineAction, ShareAction, scan_request
+from pipeline.core.share_problems import FLOODED, in_words
 from pipeline.errors import HostError
 from pipeline.host.ports import Ports
 from pipeline.host.recorder import Recorder
@@ -82,6 +83,8 @@ class ControlLoop:
             tx = decide(self.farm, self.observed, observation, self.limits, self.queues)
             if tx.facts:
                 self._recorder.record(self.farm, tx.facts, observation.wall, tx.results)
+        self._recorder.discard_fetched(observation.scans)
+        self._warn_of_floods(tx.facts)
         pending = {worker for worker, turn in self._turns.items() if turn.action_pending}
         for worker in pending:
             self._turns[worker].action_pending = False
@@ -137,7 +140,9 @@ class ControlLoop:
 
     def _mark_due(self, due: Due) -> None:
         for worker in due.scans:
-            self._turns[worker].scan_due = True
+            # A flood of files is a flood of notifications; the polls are enough there, and leave time to other shares.
+            if not self.observed.is_flooded(self.farm.workers[worker]):
+                self._turns[worker].scan_due = True
         polls = self._ports.poll_schedule.due(self.farm, self.observed) if due.poll else set()
         for worker in polls | self.workers_to_poll_fast():
             self._turns[worker].poll_due = True
@@ -152,6 +157,9 @@ class ControlLoop:
         # Actions and scans of a remote share alternate, or one kind would starve the other.
         elif not executor.is_busy(worker) and (turn.acted_since_scan or not turn.action_pending):
             request = scan_request(self.farm, self.observed, worker, full=turn.poll_due)
+            # What was read already is judged while this request is executed: it would be fetched into the same folder.
+            known = {result.attempt for scan in self._scans if scan.worker == worker for result in scan.results}
+            request = replace(request, handled=request.handled | known)
             turn.scan_due = turn.poll_due = turn.acted_since_scan = False
             turn.requested_at = self.observed.time
             executor.submit(request)
@@ -179,6 +187,12 @@ class ControlLoop:
             log.warning("%s: %s", response.worker, problem or response.error)
         if problem is not None:
             self.observed.note_written(response.worker, problem)
+
+    def _warn_of_floods(self, facts: Iterable[Fact]) -> None:
+        """Warns of each share that became flooded with these facts."""
+        for name in {fact.worker for fact in facts if isinstance(fact, ResultUnexpected)}:
+            if self.observed.is_flooded(self.farm.workers[name]):
+                log.warning("%s: %s", name, in_words(FLOODED))
 
     # -------------------------------------------------------------------------------------------------------- acting
 

@@ -40,7 +40,10 @@ class ResultStore(Protocol):
         """Archives an accepted result; a repeated call has the same effect. Raises OSError."""
 
     def set_aside(self, generation: int, worker: str, result: CollectedResult, reason: str) -> None:
-        """Keeps a result that does not count, as evidence. Raises OSError."""
+        """Keeps a result that does not count, as evidence, if there is room. Raises OSError."""
+
+    def discard(self, worker: str, attempt: str) -> None:
+        """Removes what was fetched of a result and not stored."""
 
 
 class FactLog(Protocol):

@@ -5,7 +5,7 @@ one that is archived and not recorded is collected again.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from inbox_agent.protocol.layout import Outcome
@@ -69,6 +69,13 @@ class Recorder:
                 self._archive.set_aside(generation, worker, result, "late")
             case ResultUnexpected():
                 self._archive.set_aside(generation, worker, result, "unexpected")
+
+    def discard_fetched(self, scans: Iterable[ShareScan]) -> None:
+        """Removes the fetched artifacts of results that are judged, whatever came of them."""
+        for scan in scans:
+            for result in scan.results:
+                if result.artifacts:
+                    self._archive.discard(scan.worker, result.attempt)
 
     def with_history(self, scan: ShareScan, farm: Farm) -> ShareScan:
         """Adds to a scan what only the whole ledger knows: ids issued in other runs and generations."""

@@ -29,6 +29,7 @@ from pipeline.machines.evidence import MachineEvidence
 from pipeline.machines.local_workers import LocalWorkers
 from pipeline.machines.pools import MachinePool, MachinePools
 from pipeline.paths import ProjectPaths
+from pipeline.shares.artifact_room import ArtifactRoom
 from pipeline.shares.executor import ShareExecutor
 from pipeline.shares.share_client import ShareClient
 from pipeline.shares.smb.files import SmbFiles
@@ -83,10 +84,12 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack) 
     for files in smb.values():
         stack.callback(files.close)
     shares: dict[str, ShareFiles] = {**{name: LocalFiles(path) for name, path in folders.items()}, **smb}
+    archive = Archive(paths, config.limits.set_aside_bytes_max)
+    archive.clear_incoming()
     executor = stack.enter_context(closing(_share_executor(config, ledger.farm_id, paths, shares, snapshots, wakeups)))
     ports = Ports(
         ledger=ledger,
-        archive=Archive(paths),
+        archive=archive,
         event_log=event_log,
         executor=executor,
         machines=_machine_pools(config, local_workers, machine_controller),
@@ -149,8 +152,9 @@ def _share_executor(
     snapshots: Snapshots,
     wakeups: Wakeups,
 ) -> ShareExecutor:
+    room = ArtifactRoom(config.limits, (paths.state, paths.all_results))
     clients = {
-        name: ShareClient(name, farm_id, files, paths.incoming / name, snapshots.content)
+        name: ShareClient(name, farm_id, files, paths.incoming / name, snapshots.content, room)
         for name, files in shares.items()
     }
     remote = {worker.name for worker in config.worker}

@@ -1,15 +1,13 @@
 """The host's side of one share: executes a request through `ShareFiles` and returns what it found.
 
 Owns: the order of reads and writes (record first when deleting, payload first when publishing, heartbeat before
-`outbox/`) and how often a damaged result is read again. Not here: what follows from it; an error becomes an *unknown*
-scan, damage a `CollectedResult` without a record.
+`outbox/`). Not here: reading results (`result_collector`), and what follows from it all; an error becomes an *unknown*
+scan.
 See: the laws of share_layout.md.
 """
 
 import contextlib
-import hashlib
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -31,23 +29,19 @@ from inbox_agent.protocol.layout import (
     HostRecord,
     Kind,
     LayoutError,
-    PayloadRef,
-    ResultRecord,
     StartRecord,
     UnknownLayout,
 )
 from inbox_agent.protocol.readers import DamagedOwner, read_heartbeat, read_owner, read_record
-from inbox_agent.system.file_retry import is_busy
-from pipeline.core.observation import CollectedResult, ShareScan
+from pipeline.core.limits import Limits
+from pipeline.core.observation import ShareScan
 from pipeline.core.requests import ScanRequest, ShareAction, ShareRequest
 from pipeline.core.share_problems import in_words, inbox_unwritable, record_unreadable
 from pipeline.errors import HostError
+from pipeline.shares.artifact_room import ArtifactRoom
+from pipeline.shares.result_collector import ResultCollector
 
-READS_MAX = 3  #: reads of an invalid result or payload, one per scan
-REFUSALS_MAX = 6  #: reads of a refused payload: an open file is closed before that, a virus scanner never allows it
 ENTRIES_MAX = 10_000  #: a folder with more names than this is not read; the share is unavailable
-RESULTS_PER_SCAN_MAX = 256
-COLLECT_LIMIT_S = 10.0  #: a scan that has collected results for so long leaves the others to the next one
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,15 +62,23 @@ class ShareClient:
     """One worker's share, from the host's side."""
 
     def __init__(
-        self, worker: str, farm_id: str, files: ShareFiles, incoming: Path, genome: Callable[[str, str], bytes | Path]
+        self,
+        worker: str,
+        farm_id: str,
+        files: ShareFiles,
+        incoming: Path,
+        genome: Callable[[str, str], bytes | Path],
+        room: ArtifactRoom | None = None,
     ) -> None:
-        """`genome` gives a genome's bytes, or their path, by their SHA-256 and its name. It may raise HostError."""
+        """`genome` gives a genome's bytes, or their path, by their SHA-256 and its name, and may raise HostError; all
+        shares have one `room`.
+        """
         self.worker = worker
         self._farm_id = farm_id
         self._files = files
         self._incoming = incoming
         self._genome = genome
-        self._reads: dict[str, int] = {}
+        self._collector = ResultCollector(worker, files, incoming, room or ArtifactRoom(Limits()))
         self._staging_cleared = False
 
     def execute(self, request: ShareRequest) -> ShareResponse:
@@ -207,24 +209,12 @@ class ShareClient:
         for name in self._files.names(OUTBOX, ENTRIES_MAX):
             if (known := layout.attempt_of(name)) is not None:
                 found.setdefault(known[0], set()).add(known[1])
-        answers = {attempt for attempt, kinds in found.items() if Kind.RESULT in kinds}
-        for attempt in self._reads.keys() - answers:
-            del self._reads[attempt]
-        unread = sorted(answers - request.handled)[:RESULTS_PER_SCAN_MAX]
-        content = self._read_together({attempt: found[attempt] for attempt in unread})
         return replace(
             scan,
             claims=frozenset(attempt for attempt, kinds in found.items() if Kind.STARTED in kinds),
-            answers=frozenset(answers),
-            results=tuple(self._collect_in_time(unread, content)),
+            answers=frozenset(attempt for attempt, kinds in found.items() if Kind.RESULT in kinds),
+            results=self._collector.collect(request, found),
         )
-
-    def _read_together(self, unread: Mapping[str, Set[Kind]]) -> dict[str, bytes | ShareError]:
-        """Results and logs by name, read in one exchange where the share supports it."""
-        bytes_max = {Kind.RESULT: layout.RECORD_BYTES_MAX, Kind.LOG: layout.LOG_BYTES_MAX}
-        names = {kind.of(attempt): kind for attempt, kinds in unread.items() for kind in bytes_max if kind in kinds}
-        content = self._files.read_all([(f"{OUTBOX}/{name}", bytes_max[kind]) for name, kind in names.items()])
-        return dict(zip(names, content, strict=True))
 
     def _scan_heartbeat(self, scan: ShareScan) -> ShareScan:
         """Adds the heartbeat, or why there is none. That proves nothing; silence is measured by the clock."""
@@ -246,91 +236,6 @@ class ShareClient:
         except (FileMissing, FileInvalid):
             return False
 
-    # ------------------------------------------------------------------------------------------------- collecting
-
-    def _collect_in_time(
-        self, attempts: Iterable[str], content: Mapping[str, bytes | ShareError]
-    ) -> Iterator[CollectedResult]:
-        """The first results, at least one of them: artifacts may take long."""
-        deadline = time.monotonic() + COLLECT_LIMIT_S
-        for attempt in attempts:
-            result = self._collect(attempt, content)
-            if result is not None:
-                yield result
-            if time.monotonic() >= deadline:
-                return
-
-    def _collect(self, attempt: str, content: Mapping[str, bytes | ShareError]) -> CollectedResult | None:
-        """A result with its log and artifacts; None if the next scan should read it again.
-
-        Raises:
-            Unavailable: share or result cannot be read, which proves nothing (law 5 of share_layout.md).
-        """
-        name = Kind.RESULT.of(attempt)
-        try:
-            data = _or_raise(content[name])
-            record = layout.decode(ResultRecord, data, name)
-        except UnknownLayout as error:
-            return CollectedResult(attempt=attempt, record=None, problem=str(error), unknown_layout=True)
-        except (FileMissing, FileInvalid, LayoutError) as error:
-            if self._reads_left(attempt, READS_MAX):
-                return None
-            return CollectedResult(attempt=attempt, record=None, problem=layout.clean(str(error), 300))
-        log_bytes = b""
-        missing: dict[str, int] = {}  # incomplete payload -> the most reads to try
-        if record.log is not None:
-            log_bytes = self._check_log(attempt, record.log, content, missing)
-        artifacts = [ref.name for ref in record.artifacts if self._fetch_artifact(attempt, ref, missing)]
-        if missing and self._reads_left(attempt, max(missing.values())):
-            return None
-        self._reads.pop(attempt, None)
-        return CollectedResult(
-            attempt=attempt,
-            record=record,
-            data=data,
-            log=log_bytes,
-            artifacts=tuple(artifacts),
-            missing=tuple(missing),
-        )
-
-    def _reads_left(self, attempt: str, reads_max: int) -> bool:
-        self._reads[attempt] = self._reads.get(attempt, 0) + 1
-        return self._reads[attempt] < reads_max
-
-    def _check_log(
-        self, attempt: str, ref: PayloadRef, content: Mapping[str, bytes | ShareError], missing: dict[str, int]
-    ) -> bytes:
-        # A name from the share is compared, never opened.
-        data = content.get(ref.name, b"") if ref.name == Kind.LOG.of(attempt) else None
-        if isinstance(data, bytes) and (len(data), hashlib.sha256(data).hexdigest()) == (ref.size_bytes, ref.sha256):
-            return data
-        missing["log"] = REFUSALS_MAX if isinstance(data, FileRefused) else READS_MAX
-        return b""
-
-    def _fetch_artifact(self, attempt: str, ref: PayloadRef, missing: dict[str, int]) -> bool:
-        readings = READS_MAX
-        if layout.is_artifact(ref.name):
-            folder = self._incoming / attempt
-            source = f"{OUTBOX}/{Kind.FILES.of(attempt)}/{ref.name}"
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                if self._files.fetch(source, folder / ref.name, ref.size_bytes) == ref.sha256:
-                    return True
-            except (FileMissing, FileInvalid):
-                pass
-            except FileRefused:
-                readings = REFUSALS_MAX
-            except OSError as error:  # of this host's disk: errors of the share are ShareErrors
-                if is_busy(error):  # a program on this host has the copy of an earlier scan open; try again
-                    raise Unavailable(str(error)) from error
-                with contextlib.suppress(OSError):  # a partial copy would take space on the full disk
-                    (folder / ref.name).unlink(missing_ok=True)
-                raise HostError(f"{self._incoming}: {error}") from error
-            with contextlib.suppress(OSError):  # it is overwritten, or removed with its folder
-                (folder / ref.name).unlink(missing_ok=True)
-        missing[layout.clean(ref.name, 64)] = readings
-        return False
-
 
 @contextlib.contextmanager
 def _noting_write_problems(response: ShareResponse) -> Iterator[None]:
@@ -343,12 +248,6 @@ def _noting_write_problems(response: ShareResponse) -> Iterator[None]:
         response.write_problem = in_words(inbox_unwritable(error.reason, refused=isinstance(error, FileRefused)))
         raise
     response.write_problem = ""
-
-
-def _or_raise(found: bytes | ShareError) -> bytes:
-    if isinstance(found, ShareError):
-        raise found
-    return found
 
 
 ExecuteRequest = Callable[[ShareRequest], ShareResponse]

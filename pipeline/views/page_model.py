@@ -6,12 +6,13 @@ Not here: layout and appearance (`ui/page/`).
 
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from inbox_agent.protocol.layout import Outcome, clean
 from pipeline.core.facts import DatedFact, RecoveryStarted
 from pipeline.core.farm import Farm
+from pipeline.core.mean import mean
 from pipeline.core.model import Genome, Worker
 from pipeline.views.explain import RECOVERY_ACTIONS, explain_genome
 from pipeline.views.fact_text import describe_any
@@ -23,6 +24,7 @@ from pipeline.views.results import (
     genome_evaluators,
     genome_status,
     mean_metrics,
+    metric_names,
     mixed_text,
     summary,
 )
@@ -39,14 +41,14 @@ def page_model(
     best = fittest(farm, direction)
     failed = [genome for genome in farm.genomes if genome_status(genome) == "failed"]
     recoveries = Counter(one.fact.worker for one in history if isinstance(one.fact, RecoveryStarted))
-    counts, evaluator = summary(farm), genome_evaluators(farm)
+    counts, evaluator, (metrics, _left_out) = summary(farm), genome_evaluators(farm), metric_names(farm)
     return {
         "generation": farm.generation,
         "playing": playing,
         "counts": counts,
         "mixed": mixed_text(counts["evaluators"]),
         "best": {"name": _name(best), "fitness": best.fitness} if best is not None else None,
-        "genomes": [_genome(farm, genome, evaluator[genome.number]) for genome in farm.genomes],
+        "genomes": [_genome(farm, genome, metrics, evaluator[genome.number]) for genome in farm.genomes],
         "attempts": _attempts(farm, names),
         "workers": [_worker(farm, name, recoveries[name]) for name in names],
         "stories": [
@@ -75,19 +77,25 @@ def fitness_trend(farms: Sequence[Farm], direction: str) -> list[dict[str, Any]]
     for farm in farms:
         values = sorted(fitness for genome in farm.genomes if (fitness := genome.fitness) is not None)
         if values:
-            quarters = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
             found.append(
                 {
                     "generation": farm.generation,
                     "best": values[-1] if direction == "maximize" else values[0],
-                    "mean": statistics.fmean(values),
-                    "quarters": quarters,
+                    "mean": mean(values),
+                    "quarters": _quarters(values),
                 }
             )
     return found
 
 
-def _genome(farm: Farm, genome: Genome, evaluator: str) -> dict[str, Any]:
+def _quarters(values: Sequence[float]) -> list[float]:
+    """The quartiles, also of values that ledgers of earlier versions have: their products are not finite."""
+    if len(values) == 1:
+        return [*values] * 3
+    return [4 * found for found in statistics.quantiles([value / 4 for value in values], n=4, method="inclusive")]
+
+
+def _genome(farm: Farm, genome: Genome, metrics: Collection[str], evaluator: str) -> dict[str, Any]:
     counted = [attempt for trial in genome.trials for attempt in trial.attempts if attempt.id == trial.decided_by]
     archived = [[attempt.id for attempt in trial.attempts if attempt.archived] for trial in genome.trials]
     return {
@@ -100,7 +108,7 @@ def _genome(farm: Farm, genome: Genome, evaluator: str) -> dict[str, Any]:
             trial.decided_by if trial.decided_by in ids else ids[-1] if ids else None
             for trial, ids in zip(genome.trials, archived, strict=True)
         ],
-        "metrics": {clean(name, NAME_MAX): value for name, value in mean_metrics(farm, genome).items()},
+        "metrics": {clean(name, NAME_MAX): value for name, value in mean_metrics(farm, genome, metrics).items()},
         "attempts": sum(len(trial.attempts) for trial in genome.trials),
         "seconds": round(sum(attempt.seconds for attempt in counted), 3),
         "evaluator": evaluator,

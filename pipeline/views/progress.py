@@ -8,7 +8,8 @@ from inbox_agent.protocol.layout import REASON_CHARS_MAX, Outcome, clean
 from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm
 from pipeline.core.model import LOSSES, Worker, WorkerState
-from pipeline.core.observed import Observed, ObservedWorker
+from pipeline.core.observed import Observed
+from pipeline.core.share_problems import FLOODED, in_words
 from pipeline.views.fitness_history import FitnessHistory, GenerationFitness
 
 _RECENT_MAX = 20  #: attempts per worker that are looked at for its last game
@@ -171,15 +172,19 @@ def _row(worker: Worker, observed: Observed | None, at: float, last_game_s: floa
         waiting=len(worker.wanted) - bool(playing),
         losses=worker.losses,
         recovery=str(worker.recovery or ""),
-        note=clean(worker.reason or said or _share_problem(seen) or _NOTES.get(state, ""), REASON_CHARS_MAX),
+        note=clean(
+            worker.reason or said or _share_problem(worker, observed) or _NOTES.get(state, ""), REASON_CHARS_MAX
+        ),
         progress=said,
         last_game_s=last_game_s,
     )
 
 
-def _share_problem(seen: ObservedWorker | None) -> str:
+def _share_problem(worker: Worker, observed: Observed | None) -> str:
     """What is wrong with a worker's share or with the heartbeat there, before a rule draws a conclusion from it."""
-    if seen is None:
+    if observed is None:
         return ""
+    seen = observed.workers[worker.name]
+    flooded = in_words(FLOODED) if observed.is_flooded(worker) else ""
     layout = f"its agent writes {seen.unknown_heartbeat}" if seen.unknown_heartbeat else ""
-    return seen.unknown or seen.write_problem or seen.heartbeat_problem or layout
+    return seen.unknown or seen.write_problem or seen.heartbeat_problem or layout or flooded

@@ -1,7 +1,8 @@
 """The result rows and counts of a generation. Pure."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from inbox_agent.protocol.layout import Outcome
@@ -19,6 +20,7 @@ ATTEMPT_COLUMNS = (
     "issued", "claimed", "ended", "seconds", "evaluator", "began", "superseded",
 )  # fmt: skip
 ADDED_COLUMNS = ("generation",)  #: in tables with rows of several generations
+METRIC_NAMES_MAX = 256  #: of a generation's tables; further metrics are in the archived results only
 UNKNOWN_EVALUATOR = "unknown"  #: beside other versions: that of a fitness from before versions were recorded
 
 
@@ -49,11 +51,11 @@ def fittest(farm: Farm, direction: str) -> Genome | None:
 
 def result_rows(farm: Farm) -> list[dict[str, Any]]:
     """One row per genome, by genome number; metrics are means over its trials with a fitness and a deciding attempt."""
-    recorded = _has_versions(farm)
-    return [_result_row(farm, genome, recorded=recorded) for genome in farm.genomes]
+    recorded, (names, _left_out) = _has_versions(farm), metric_names(farm)
+    return [_result_row(farm, genome, names, recorded=recorded) for genome in farm.genomes]
 
 
-def _result_row(farm: Farm, genome: Genome, *, recorded: bool) -> dict[str, Any]:
+def _result_row(farm: Farm, genome: Genome, names: Collection[str], *, recorded: bool) -> dict[str, Any]:
     counted = _counted(farm, genome)
     row: dict[str, Any] = {
         "genome": genome.name,
@@ -67,17 +69,32 @@ def _result_row(farm: Farm, genome: Genome, *, recorded: bool) -> dict[str, Any]
         "reason": failure_reason(genome),
         "sha256": genome.sha256,
     }
-    for name, value in mean_metrics(farm, genome).items():
+    for name, value in mean_metrics(farm, genome, names).items():
         row[name if name not in row and name not in ADDED_COLUMNS else f"metric_{name}"] = value
     return row
 
 
-def mean_metrics(farm: Farm, genome: Genome) -> dict[str, float]:
-    """The means of a genome's metrics over the trials with a fitness and a deciding attempt, sorted by name."""
+def metric_names(farm: Farm) -> tuple[frozenset[str], int]:
+    """The metrics that tables of a generation have, and how many others there are.
+
+    They are the first ones by genome, trial and name: with a new name in every game, a table with all of them would
+    grow with the square of the games.
+    """
+    counted = (attempt for genome in farm.genomes for attempt in _counted(farm, genome))
+    names = dict.fromkeys(name for attempt in counted for name in sorted(attempt.metrics or ()))
+    return frozenset(islice(names, METRIC_NAMES_MAX)), max(0, len(names) - METRIC_NAMES_MAX)
+
+
+def mean_metrics(farm: Farm, genome: Genome, names: Collection[str]) -> dict[str, float]:
+    """The means of a genome's metrics over the trials with a fitness and a deciding attempt, sorted by name.
+
+    Only metrics of these names.
+    """
     found: dict[str, list[float]] = {}
     for attempt in _counted(farm, genome):
         for name, value in (attempt.metrics or {}).items():
-            found.setdefault(name, []).append(value)
+            if name in names:
+                found.setdefault(name, []).append(value)
     return {name: mean(found[name]) for name in sorted(found)}
 
 
@@ -137,6 +154,7 @@ def summary(farm: Farm) -> dict[str, Any]:
         "attempts_superseded": sum(attempt.superseded for attempt in farm.attempts.values()),
         "results_late": farm.late,
         "results_unexpected": farm.unexpected,
+        "metrics_left_out": metric_names(farm)[1],
         "wall_s": round(wall_s, 3),
         "busy_s": round(busy_s, 3),
         "utilisation": round(busy_s / (wall_s * len(workers)), 4) if wall_s and workers else 0.0,

@@ -197,6 +197,7 @@ def test_invalid_return_value_is_failure(harness: EvaluatorHarness) -> None:
         "math.nan": "fitness must be finite, not nan",
         "-math.inf": "fitness must be finite, not -inf",
         "10 ** 400": "fitness must be finite, not inf",
+        "-1.7e308": "fitness must be at most 1e+300 of either sign, not -1.7e+308",
         "'12'": "fitness must be a number, not str",
         "True": "fitness must be a number, not bool",
         "None": "fitness must be a number, not NoneType",

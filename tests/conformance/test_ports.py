@@ -145,6 +145,16 @@ def test_result_may_be_stored_again(archive: ArchiveCase) -> None:
     assert archive.stored() == {attempt(1): b"one", attempt(2): b"two"}
 
 
+def test_judged_result_may_be_discarded_at_any_time(archive: ArchiveCase) -> None:
+    """Before it is stored, after it, and twice; what is stored stays."""
+    archive.store.discard(WORKER, attempt(1))
+    archive.store.store(7, WORKER, collected(1))
+    for _ in range(2):
+        archive.store.discard(WORKER, attempt(1))
+
+    assert set(archive.stored()) == {attempt(1)}
+
+
 def test_result_that_does_not_count_is_set_aside(archive: ArchiveCase) -> None:
     """With its reason, and also if that happens twice."""
     for _ in range(2):

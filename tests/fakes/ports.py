@@ -66,6 +66,9 @@ class MemoryArchive:
         self._fail_if_full()
         self.aside[result.attempt] = reason
 
+    def discard(self, worker: str, attempt: str) -> None:
+        """Nothing is fetched."""
+
     def _fail_if_full(self) -> None:
         if self.full:
             raise OSError(28, "No space left on device")

@@ -5,12 +5,17 @@ from typing import Any
 
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import Kind, StartRecord
+from pipeline.core.limits import Limits
 from pipeline.core.observation import CollectedResult, ShareScan
 from pipeline.core.requests import ScanRequest, ShareAction
-from pipeline.shares.share_client import READS_MAX, ShareClient, ShareResponse
+from pipeline.shares.artifact_room import ArtifactRoom
+from pipeline.shares.result_collector import READS_MAX
+from pipeline.shares.share_client import ShareClient, ShareResponse
 from tests.fakes.memory_files import ProbedFiles
 from tests.harness import records
 from tests.harness.records import FARM, GENOME, WORKER, attempt, sha256
+
+RESULT = Kind.RESULT.value
 
 
 class HostShareHarness:
@@ -19,13 +24,23 @@ class HostShareHarness:
     def __init__(self, state: Path) -> None:
         self.state = state
         self.files = ProbedFiles()
-        self.share = ShareClient(WORKER, FARM, self.files, state / "incoming", lambda digest, _name: state / digest)
+        self.limit()
+
+    def limit(self, **limits: Any) -> None:
+        """Begins with another client, and with these budgets."""
+        room = ArtifactRoom(Limits(**limits), [self.state])
+        self.share = ShareClient(
+            WORKER, FARM, self.files, self.state / "incoming", lambda digest, _name: self.state / digest, room
+        )
 
     def act(self, **action: Any) -> ShareResponse:
         return self.share.execute(ShareAction(WORKER, **action))
 
     def scan(self, *, full: bool = True, **request: Any) -> ShareScan:
+        """Scans the share; unless the request says otherwise, all results are of attempts that are wanted."""
         self.files.asked.clear()
+        answered = frozenset(path[7 : -len(RESULT)] for path in self.files.files if path.endswith(RESULT))
+        request = {"generation": 1, "unanswered": answered, "wanted": answered, **request}
         scan = self.share.execute(ScanRequest(worker=WORKER, full=full, **request)).scan
         assert scan is not None
         assert (scan.worker, scan.full) == (WORKER, full)

@@ -452,7 +452,8 @@ class Agent:
             found = json.loads((self.scratch / "result.json").read_bytes())
             metrics = found.get("metrics", {})
             names = all(1 <= len(name) <= 64 and name.isprintable() for name in metrics) or FAULT == "cuts_in_utf_16"
-            if number(found["fitness"]) and len(metrics) <= 64 and names and all(map(number, metrics.values())):
+            values = [found["fitness"], *metrics.values()]
+            if len(metrics) <= 64 and names and all(number(value) and abs(value) <= 1e300 for value in values):
                 return found["fitness"], metrics, ""
             return None, {}, f"no such answer: {found['fitness']!r}"
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:

@@ -74,6 +74,7 @@ def test_uncounted_result_is_set_aside(archive: Archive, incoming: Path, results
     arrives(incoming, "replay", b"replay")
 
     archive.set_aside(GENERATION, WORKER, seen(artifacts=("replay",)), "late")
+    archive.discard(WORKER, attempt(1))
 
     assert files_in(results) == {f"set-aside/{attempt(1)}.late.json": b"{}"}
     assert files_in(incoming) == {}
@@ -104,3 +105,80 @@ def test_full_disk_raises_on_store(tiny_disk: Path, part: str) -> None:
 
     with pytest.raises(OSError, match="No space left"):
         Archive(ProjectPaths(tiny_disk)).store(GENERATION, WORKER, seen(**{"log": b"", part: b"x" * 60_000}))
+
+
+def test_results_set_aside_have_a_budget(tmp_path: Path, results: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The first ones are kept, also if the host restarts; one warning says that further ones are not."""
+    for first in (1, 4):
+        archive = Archive(ProjectPaths(tmp_path), set_aside_bytes_max=250)
+        for number in range(first, first + 3):
+            archive.set_aside(GENERATION, WORKER, seen(attempt=attempt(number), data=b"x" * 100), "unexpected")
+
+    assert {path.name for path in (results / "set-aside").iterdir()} == {
+        f"{attempt(number)}.unexpected.json" for number in (1, 2)
+    }
+    assert ["set_aside_bytes_max" in record.getMessage() for record in caplog.records] == [True, True]
+
+
+def test_budget_is_that_of_one_run(results: Path, tmp_path: Path) -> None:
+    """A run that begins anew moves the folder of the earlier one aside."""
+    archive = Archive(ProjectPaths(tmp_path), set_aside_bytes_max=150)
+    archive.set_aside(GENERATION, WORKER, seen(data=b"x" * 100), "late")
+    results.rename(tmp_path / "moved")
+
+    archive.set_aside(GENERATION, WORKER, seen(data=b"x" * 100), "late")
+
+    assert len(files_in(results)) == 1
+
+
+def test_full_disk_keeps_no_evidence(tiny_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A result that does not count stops no host."""
+    room = os.statvfs(tiny_disk).f_bavail * os.statvfs(tiny_disk).f_frsize
+    (tiny_disk / "filler").write_bytes(b"x" * (room - 32 * 1024))
+
+    Archive(ProjectPaths(tiny_disk)).set_aside(GENERATION, WORKER, seen(data=b"x" * 60_000), "late")
+
+    assert "cannot be kept" in caplog.text
+
+
+def test_full_disk_leaves_artifacts_out(
+    tmp_path: Path, tiny_disk: Path, incoming: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The results are on another disk than what was fetched, and it fills up; record and log are archived."""
+    os.symlink(tiny_disk, tmp_path / "results")
+    room = os.statvfs(tiny_disk).f_bavail * os.statvfs(tiny_disk).f_frsize
+    (tiny_disk / "filler").write_bytes(b"x" * (room - 128 * 1024))
+    arrives(incoming, "large", b"x" * 200_000)
+    archive = Archive(ProjectPaths(tmp_path))
+
+    archive.store(GENERATION, WORKER, seen(artifacts=("large",)))
+    archive.discard(WORKER, attempt(1))
+
+    assert "artifacts are left out" in caplog.text
+    assert set(files_in(tiny_disk)) == {"filler"} | {
+        f"gen-0007/attempts/{attempt(1)}/{name}" for name in ("result.json", "log.txt")
+    }
+    assert files_in(incoming) == {}
+
+
+def test_other_errors_of_the_disk_are_raised(archive: Archive, incoming: Path, results: Path) -> None:
+    """A file is where a folder is to be."""
+    arrives(incoming, "replay", b"replay")
+    results.mkdir(parents=True)
+    (results / "set-aside").write_text("not a folder")
+    (results / "attempts" / attempt(1)).mkdir(parents=True)
+    (results / "attempts" / attempt(1) / "files").write_text("not a folder")
+
+    with pytest.raises(OSError, match="set-aside"):
+        archive.set_aside(GENERATION, WORKER, seen(), "late")
+    with pytest.raises(FileExistsError):
+        archive.store(GENERATION, WORKER, seen(artifacts=("replay",)))
+
+
+def test_what_an_earlier_host_fetched_is_removed(archive: Archive, incoming: Path) -> None:
+    """It was killed before it archived it."""
+    arrives(incoming, "replay", b"replay")
+    archive.clear_incoming()
+    archive.clear_incoming()
+
+    assert not incoming.exists()

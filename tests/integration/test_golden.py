@@ -92,6 +92,9 @@ def rows(ledger: Path) -> list[tuple[Any, ...]]:
         db.close()
 
 
+WANTED = frozenset(attempt(number) for number in (1, 2, 5))
+
+
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     """A state folder with the golden ledger of this version."""
@@ -378,7 +381,9 @@ def test_host_reads_golden_share(share: Path, tmp_path: Path) -> None:
     size = (share / f"inbox/{Kind.START.of(attempt(4))}").stat().st_size
     measure = {attempt(4): (size, len(GENOME_BYTES)), attempt(5): (size, len(GENOME_BYTES))}
 
-    report = client.execute(ScanRequest(worker=WORKER, full=True, expected_sizes=measure))
+    report = client.execute(
+        ScanRequest(worker=WORKER, full=True, unanswered=WANTED, wanted=WANTED, expected_sizes=measure)
+    )
 
     look = report.scan
     assert look is not None
@@ -409,7 +414,7 @@ def test_host_reads_heartbeat_of_golden_share(share: Path, tmp_path: Path) -> No
     """Every field of it."""
     client = ShareClient(WORKER, FARM, LocalFiles(share), tmp_path / "incoming", lambda *_: b"")
 
-    look = client.execute(ScanRequest(worker=WORKER, full=True)).scan
+    look = client.execute(ScanRequest(worker=WORKER, full=True, unanswered=WANTED, wanted=WANTED)).scan
 
     assert look is not None
     assert look.heartbeat == records.beat(
@@ -478,7 +483,7 @@ def test_host_refuses_share_of_layout_1_in_one_line(old_share: Path, tmp_path: P
     """Owner and heartbeat are of another version, both named; a result is refused at once and not read again."""
     client = ShareClient(WORKER, FARM, LocalFiles(old_share), tmp_path / "incoming", lambda *_: b"")
 
-    scan = client.execute(ScanRequest(worker=WORKER, full=True)).scan
+    scan = client.execute(ScanRequest(worker=WORKER, full=True, unanswered=WANTED, wanted=WANTED)).scan
 
     assert scan is not None
     assert (scan.owner, scan.damaged_epoch) == (None, 2)

@@ -33,7 +33,8 @@ from inbox_agent.protocol.layout import (
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.core.observation import CollectedResult
 from pipeline.core.requests import ScanRequest
-from pipeline.shares.share_client import READS_MAX, ShareClient
+from pipeline.shares.result_collector import READS_MAX
+from pipeline.shares.share_client import ShareClient
 from tests.harness import records
 from tests.harness.records import FARM, GENOME, WORKER, attempt, of_another_version
 
@@ -66,6 +67,8 @@ CORPUS = {
     "of another farm": encode(records.result(farm="another")),
     "a name that leaves": WHOLE.replace(b'"artifacts": []', b'"artifacts": [{"name": "../../x"}]'),
 }
+WANTED = frozenset({attempt(1)})
+REQUEST = ScanRequest(worker=WORKER, full=True, unanswered=WANTED, wanted=WANTED)
 NAMES = ["..", "...", "a:b", "CON", "nul.result.json", "x" * 240, "..result.json", " .started.json", "é.start.json"]
 
 
@@ -176,7 +179,7 @@ def test_hostile_bytes_are_not_counted(agent: HostileHarness, host: ShareClient,
     path.write_bytes(data)
 
     for _ in range(READS_MAX):
-        report = host.execute(ScanRequest(worker=WORKER, full=True))
+        report = host.execute(REQUEST)
         agent.rounds(2)
 
     assert not report.fatal
@@ -201,7 +204,7 @@ def test_hostile_names_are_ignored(agent: HostileHarness, host: ShareClient, fol
     litter.write_bytes(WHOLE)
 
     agent.rounds(3)
-    scan = host.execute(ScanRequest(worker=WORKER, full=True)).scan
+    scan = host.execute(REQUEST).scan
 
     assert scan is not None
     assert [seen.attempt for seen in scan.results] == [attempt(1)]
@@ -217,7 +220,7 @@ def test_folder_in_staging_folder_is_ignored(
     (agent.root / folder / STAGING / litter).mkdir(parents=True)
 
     agent.rounds(3)
-    scans = [host.execute(ScanRequest(worker=WORKER, full=True)).scan for _ in range(3)]
+    scans = [host.execute(REQUEST).scan for _ in range(3)]
 
     assert [(scan.unknown, scan.owner) for scan in scans if scan] == [("", records.host())] * 3
     assert scans[0] is not None
@@ -247,7 +250,7 @@ def test_special_files_do_not_block(
             path.symlink_to(tmp_path / "nothing")
 
     for _ in range(READS_MAX):
-        report = host.execute(ScanRequest(worker=WORKER, full=True))
+        report = host.execute(REQUEST)
         agent.rounds(2)
 
     assert not report.fatal
@@ -263,7 +266,7 @@ def test_flood_of_files_uses_bounded_memory(agent: HostileHarness, host: ShareCl
         os.close(os.open(agent.root / folder / name, os.O_CREAT | os.O_WRONLY))
     tracemalloc.start()
 
-    report = host.execute(ScanRequest(worker=WORKER, full=True))
+    report = host.execute(REQUEST)
     agent.rounds(1)
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()

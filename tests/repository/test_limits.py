@@ -60,6 +60,7 @@ INTERNAL = {
     "pipeline.inspection.lookup.SUGGESTED_MAX",
     "pipeline.inspection.output_audit.LISTED_MAX",
     "pipeline.inspection.project_reader._NAMED_MAX",
+    "pipeline.shares.result_collector._NAMED_MAX",
     "pipeline.shares.smb.messages.CREDITS_MAX",
     "pipeline.storage.ledger._ERROR_CHARS_MAX",
     "pipeline.ui.display._NAME_CELLS_MAX",

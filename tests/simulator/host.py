@@ -37,14 +37,20 @@ from tests.simulator.disk import FaultyFiles, SimulatedDisk
 from tests.simulator.evaluator import VERSION
 from tests.simulator.executor import LATE_DELAY_S, SimulatedExecutor
 from tests.simulator.genomes import MemorySnapshots, SimulatedGenomes, genomes_of, replaced_genomes_of
-from tests.simulator.ledger_checker import LedgerChecker
+from tests.simulator.ledger_checker import UNKNOWN_RESULTS_MAX, LedgerChecker
 from tests.simulator.machine import SimulatedMachine
 from tests.simulator.world import Killed, World
 
 SWEEP_S, POLL_S, FAST_POLL_S = 3.0, 6.0, 0.5
 START = Kind.START.value
 LIMITS = Limits(
-    silence_limit_s=30, claim_limit_s=25, agent_restart_limit_s=25, boot_limit_s=40, back_off_s=10, grace_s=10
+    silence_limit_s=30,
+    claim_limit_s=25,
+    agent_restart_limit_s=25,
+    boot_limit_s=40,
+    back_off_s=10,
+    grace_s=10,
+    unknown_results_max=UNKNOWN_RESULTS_MAX,
 )
 TIME_LIMIT_S = 20.0
 

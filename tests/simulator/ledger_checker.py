@@ -20,6 +20,7 @@ from tests.simulator.world import World
 FAILURES_MAX = 2
 CHARGES_MAX = 3  #: attempts_max charges make a genome poison
 LOSSES_IN_A_ROW_MAX = 3  #: losses_max losses of a worker
+UNKNOWN_RESULTS_MAX = 20  #: unknown_results_max results of a worker in a generation, since the host started
 #: Faults after which the host knows and decides what it would have without them.
 HARMLESS = ("lost notification", "doubled notification", "wall clock jump")
 LOSSES = ("interrupted", "lost", "corrupt", "undelivered")
@@ -55,6 +56,7 @@ class LedgerChecker:
         self.attempts: Counter[Trial] = Counter()  #: attempts that the host did not withdraw
         self._wanted: dict[Trial, str] = {}
         self._answered: set[str] = set()
+        self._unknown: Counter[tuple[int, str]] = Counter()  #: by generation and worker: results under unknown ids
         self._to_be_archived: dict[str, float | None] = {}  #: attempt -> the fitness that was counted from it
         self.unexpected = 0  #: fitness that no game of that genome gave
         self._lost_unread: set[str] = set()  #: attempts that were lost because their share could not be read
@@ -88,9 +90,16 @@ class LedgerChecker:
                 self._attempt_ended(fact)
             case "result_late":
                 self._answer(fact["attempt"])
+            case "result_unexpected":
+                self._unknown[self._generation, fact["worker"]] += 1
+                if self._unknown[self._generation, fact["worker"]] > UNKNOWN_RESULTS_MAX:
+                    self._report(f"{fact['attempt']} of {fact['worker']} was noted, on a share that is flooded")
             case "worker_excluded":
                 self._worker_out(fact)
-            case "host_started" | "probation_began" | "worker_recovered":
+            case "host_started":
+                self._unknown.clear()
+                self._worker_state(fact)
+            case "probation_began" | "worker_recovered":
                 self._worker_state(fact)
             case "genome_charged":
                 self._genome_charged(fact)

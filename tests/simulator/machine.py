@@ -36,6 +36,7 @@ from tests.simulator.world import Killed, World
 BOOT_S, AGENT_START_S, RESTORE_S = 6.0, 1.0, 10.0
 SHUTDOWN_LIMIT_S, SLOW_BOOT = 12.0, 10
 HEARTBEAT_LOST_S = 5.0  #: time after which the hypervisor reports a frozen guest
+FLOOD = 30  #: results that are written at once
 SEEN_RECENTLY_S = 20.0  #: well below the host's limits for silence and for a recovery action
 POLL_S = 6.0  # slower than shipped: fewer polls make histories faster
 
@@ -71,6 +72,7 @@ class SimulatedMachine:
         self.listeners: dict[str, Callable[[str], None]] = {}  #: notified of each result that the agent publishes
         self.evaluator_version = VERSION  #: of its evaluator's files as they are now
         self.evaluator_edits = 0
+        self.floods = 0  #: results of no attempt so far
         self.evaluator_is_broken = False
         self.corrupts = False  #: its agent writes results of another farm
         self.files = self._open_files()
@@ -375,6 +377,13 @@ class SimulatedMachine:
             self.disk.files[path] = data
         else:
             self.disk.files.setdefault(path, data)
+
+    def flood(self) -> None:
+        """Publishes well-formed results under ids that no ledger issued, more than are read in one scan."""
+        for _ in range(FLOOD):
+            self.floods += 1
+            path = f"{OUTBOX}/{Kind.RESULT.of(f'g0001-0001-t1-a9-{self.floods:012d}')}"
+            self.disk.files[path] = self._forged(attempt_in(path))
 
     def copy_result(self, path: str) -> None:
         """Publishes a forged result for another worker's attempt at the same time."""

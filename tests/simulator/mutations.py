@@ -379,6 +379,13 @@ MUTATIONS = [
         "    if False:\n",
     ),
     Mutation(
+        "flood of results noted",
+        "law 6: results under ids that were never issued are noted up to a number",
+        "Observed.is_flooded",
+        "        return worker.unexpected >= self._limits.unknown_results_max\n",
+        "        return False\n",
+    ),
+    Mutation(
         "foreign share used",
         "law 7: the share of another farm or worker is not touched",
         "check_ownership",

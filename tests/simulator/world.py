@@ -67,6 +67,7 @@ class Options:
     held: float  #: a file that its share refuses to every process for a while
     late: float  #: probability that a genome's file is written while its generation is played
     replaced: float  #: … that a genome is played again when its generation is finished, with other bytes or the same
+    flood: float = 0.0  #: many results at once, under ids that were never issued
 
 
 _SIZES = {
@@ -105,7 +106,10 @@ def draw_options(rng: random.Random) -> Options:
     options, draw = _draw_options(rng), rng.random()
     if draw < 0.05:
         return corrupting_agents_options(options)
-    return failing_genomes_options(options) if draw < 0.08 else options
+    if draw < 0.08:
+        return failing_genomes_options(options)
+    # Drawn last: the histories of most seeds stay as they were.
+    return replace(options, flood=rng.uniform(1, 4)) if rng.random() < 0.1 else options
 
 
 def _draw_options(rng: random.Random) -> Options:

@@ -203,7 +203,7 @@ def test_empty_share_is_refused() -> None:
     assert "share" in complaint(worker=workers(""))
 
 
-@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), 1.1e300, -1.1e300])
 def test_timed_out_fitness_must_be_finite(value: float) -> None:
     """`-inf` seems the natural worst value, but neither the ledger nor a result can store it."""
     assert "timed_out_fitness" in complaint(generation={"timed_out_fitness": value})

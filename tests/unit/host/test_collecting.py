@@ -14,7 +14,8 @@ from inbox_agent.protocol.layout import Outcome, PayloadRef
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.core.observation import CollectedResult
 from pipeline.core.requests import ScanRequest
-from pipeline.shares.share_client import READS_MAX, REFUSALS_MAX, ShareClient
+from pipeline.shares.result_collector import READS_MAX, REFUSALS_MAX
+from pipeline.shares.share_client import ShareClient
 from tests.harness import records
 from tests.harness.host_share import HostShareHarness
 from tests.harness.records import FARM, WORKER, attempt, sha256
@@ -292,18 +293,25 @@ def test_artifact_found_on_retry_is_collected(owner: HostShareHarness) -> None:
     assert (seen.artifacts, seen.missing) == (("replay",), ())
 
 
-def test_full_host_disk_is_fatal_for_host(owner: HostShareHarness, tiny_disk: Path) -> None:
-    """No error of the share is reported, and the partial artifact is removed."""
+@pytest.mark.parametrize("is_measured", [True, False])
+def test_artifact_is_left_out_on_full_host_disk(tiny_disk: Path, is_measured: bool) -> None:
+    """It is not fetched; or if the disk fills up meanwhile, what was written of it is removed. The fitness counts."""
+    owner = HostShareHarness(tiny_disk)
+    owner.publish_owner()
+    if not is_measured:
+        owner.share = ShareClient(WORKER, FARM, owner.files, tiny_disk / "incoming", lambda *_: b"")
     data = bytes(2**20)
     (tiny_disk / "filler").write_bytes(bytes(shutil.disk_usage(tiny_disk).free - 2**19))
-    owner.share = ShareClient(WORKER, FARM, owner.files, tiny_disk / "incoming", lambda *_: b"")
     owner.files.write(f"outbox/{attempt(1)}.files/replay", data)
     owner.publish_result(1, artifacts=[ref("replay", data)])
 
-    response = owner.share.execute(ScanRequest(worker=WORKER))
+    seen = owner.collect()
 
-    assert "No space left" in response.fatal
+    assert seen is not None
+    assert seen.record is not None
+    assert (seen.record.fitness, seen.artifacts, seen.missing) == (2.5, (), ("replay (no room on the host)",))
     assert not list(tiny_disk.rglob("replay"))
+    assert not list((tiny_disk / "incoming").glob("*"))
 
 
 def test_busy_incoming_file_is_retried_at_next_scan(owner: HostShareHarness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,7 +336,8 @@ def test_incoming_folder_error_is_fatal_for_host(owner: HostShareHarness) -> Non
     owner.files.write(f"outbox/{attempt(1)}.files/replay", b"replay")
     owner.publish_result(1, artifacts=[ref("replay", b"replay")])
 
-    response = owner.share.execute(ScanRequest(worker=WORKER))
+    wanted = frozenset({attempt(1)})
+    response = owner.share.execute(ScanRequest(worker=WORKER, unanswered=wanted, wanted=wanted))
 
     assert "incoming" in response.fatal
 
@@ -353,9 +362,10 @@ def test_links_fifos_and_folders_in_outbox_are_given_up(tmp_path: Path) -> None:
     )
     (root / "status" / "agent.json").symlink_to(secret)
     share = ShareClient(WORKER, FARM, files, tmp_path / "incoming", lambda *_: b"")
+    wanted = frozenset(map(attempt, range(1, 5)))
 
     for _ in range(READS_MAX):
-        response = share.execute(ScanRequest(worker=WORKER, full=True))
+        response = share.execute(ScanRequest(worker=WORKER, full=True, unanswered=wanted, wanted=wanted))
 
     assert response.scan is not None
     assert (response.scan.unknown, response.scan.heartbeat) == ("", None)

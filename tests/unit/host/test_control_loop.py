@@ -1,5 +1,7 @@
 """The order of steps within a tick: responses that arrive while requests are submitted, and failed commits."""
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline.core.facts import (
@@ -12,13 +14,16 @@ from pipeline.core.facts import (
     WorkerOut,
 )
 from pipeline.core.farm import Farm
+from pipeline.core.limits import Limits
+from pipeline.core.observation import CollectedResult
 from pipeline.core.requests import ScanRequest, ShareAction
 from pipeline.core.runs import closing_facts
+from pipeline.core.share_problems import FLOODED, in_words
 from pipeline.errors import HostError
 from pipeline.shares.share_client import ShareResponse
 from tests.fakes.ports import MemoryArchive, MemoryLedger, workers_of
 from tests.harness.control_loop import LoopHarness
-from tests.harness.core import CoreHarness
+from tests.harness.core import CoreHarness, facts_of
 
 
 def test_response_between_two_actions_does_not_publish_twice() -> None:
@@ -159,6 +164,66 @@ def test_response_from_previous_generation_is_late() -> None:
     facts = harness.loop.tick()
 
     assert [type(fact) for fact in facts if isinstance(fact, ResultLate | ResultUnexpected)] == [ResultLate]
+
+
+def test_result_that_is_being_judged_is_not_read_again() -> None:
+    """A scan that is requested meanwhile would fetch its artifacts into the folder that they are archived from."""
+    harness = LoopHarness.ready()
+    harness.loop.tick()
+    attempt = harness.result_arrives()
+    harness.wakeups.notify("vm-0")
+
+    harness.loop.tick()
+
+    first, again = (request for request in harness.executor.submitted if isinstance(request, ScanRequest))
+    assert attempt not in first.handled
+    assert attempt in again.handled
+
+
+def test_fetched_artifacts_of_judged_results_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a result that is ignored: here its worker is out."""
+    archive, removed = MemoryArchive(), list[tuple[str, str]]()
+    monkeypatch.setattr(archive, "discard", lambda worker, attempt: removed.append((worker, attempt)))
+    core = CoreHarness("vm-0", genomes=1)
+    core.run_until_ready()
+    harness = LoopHarness(core, archive=archive)
+    harness.loop.tick()
+    attempt = harness.result_arrives()
+    (response,) = harness.executor.arriving
+    assert response.scan is not None
+    results = tuple(replace(result, artifacts=("replay",)) for result in response.scan.results)
+    harness.executor.arriving = [replace(response, scan=replace(response.scan, results=results))]
+    core.record(WorkerOut(worker="vm-0", reason="its share belongs to another farm"))
+    harness.wakeups.wake()
+    harness.loop.reconcile_shares()
+
+    assert facts_of(harness.loop.tick(), AttemptEnded) == []
+
+    assert removed == [("vm-0", attempt)]
+
+
+def test_flooded_share_is_told_once_and_its_notifications_are_ignored(caplog: pytest.LogCaptureFixture) -> None:
+    """It is scanned at the next poll, so a flood of notifications takes no time from other shares."""
+    harness = LoopHarness.ready()
+    core, unknown = harness.core, Limits().unknown_results_max
+    harness.loop.tick()
+    for number in range(unknown + 5):
+        attempt = f"g0001-0001-t1-a7-{number:012d}"
+        core.shares["vm-0"].results[attempt] = CollectedResult(attempt=attempt, record=None)
+    harness.executor.arriving = [ShareResponse(worker="vm-0", scan=core.scan("vm-0"))]
+    facts = harness.loop.tick()
+    assert len(facts_of(facts, ResultUnexpected)) == unknown
+    scans = len(harness.full_scans())
+
+    harness.executor.arriving = [ShareResponse(worker="vm-0", scan=core.scan("vm-0"))]
+    harness.wakeups.notify("vm-0")
+    assert facts_of(harness.loop.tick(), ResultUnexpected) == []
+    assert len(harness.full_scans()) == scans
+    harness.wakeups.request_poll()
+    harness.loop.tick()
+
+    assert len(harness.full_scans()) == scans + 1
+    assert [record.getMessage() for record in caplog.records] == [f"vm-0: {in_words(FLOODED)}"]
 
 
 def test_scan_carries_its_request_time() -> None:

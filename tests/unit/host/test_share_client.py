@@ -8,7 +8,8 @@ import pytest
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import HostRecord, Kind
 from pipeline.core.observation import ShareScan
-from pipeline.shares.share_client import ENTRIES_MAX, RESULTS_PER_SCAN_MAX
+from pipeline.shares.result_collector import RESULTS_PER_SCAN_MAX
+from pipeline.shares.share_client import ENTRIES_MAX
 from tests.harness import records
 from tests.harness.host_share import HostShareHarness
 from tests.harness.records import GENOME, WORKER, attempt
@@ -245,7 +246,7 @@ def test_scan_that_takes_long_leaves_results_to_next_one(
     owner: HostShareHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each scan collects one at least, so all are collected."""
-    monkeypatch.setattr("pipeline.shares.share_client.COLLECT_LIMIT_S", 0.0)
+    monkeypatch.setattr("pipeline.shares.result_collector.COLLECT_LIMIT_S", 0.0)
     expected = {owner.publish_result(number) for number in range(1, 4)}
     handled: frozenset[str] = frozenset()
     for _ in expected:

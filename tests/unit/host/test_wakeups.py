@@ -148,4 +148,6 @@ def test_notified_share_is_scanned_after_its_request_in_progress() -> None:
     harness.wakeups.wake()  # as the executor does with each response
     harness.loop.tick()
 
-    assert harness.executor.submitted[1:] == [ScanRequest(worker="vm-0")]
+    (again,) = harness.executor.submitted[1:]
+    assert isinstance(again, ScanRequest)
+    assert (again.worker, again.full) == ("vm-0", False)

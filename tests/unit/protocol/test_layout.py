@@ -54,7 +54,7 @@ from inbox_agent.system import file_retry
 from pipeline.core.limits import Limits
 from pipeline.core.model import trial_seed
 from pipeline.host import timers
-from pipeline.shares import executor, share_client
+from pipeline.shares import executor, result_collector, share_client
 from tests.harness.layout_document import (
     ATTEMPT_PATTERN,
     DOCUMENT,
@@ -346,6 +346,7 @@ SOURCES: dict[str, Any] = {
     "timers": timers,
     "executor": executor,
     "share_client": share_client,
+    "result_collector": result_collector,
     "share_scanner": share_scanner,
     "results": results,
     "versioned": versioned,
@@ -353,8 +354,10 @@ SOURCES: dict[str, Any] = {
 
 
 def worded(name: str, value: float) -> str:
-    if "BYTES" in name:
+    if "BYTES" in name.upper():
         mebi, rest = divmod(value, 1024 * 1024)
+        if mebi >= 1024:
+            return f"{mebi // 1024} GiB"
         return f"{value // 1024} KiB" if rest else f"{mebi} MiB"
     return f"{value:g} s" if name.lower().removesuffix("_max").endswith("_s") else f"{value:,}"
 

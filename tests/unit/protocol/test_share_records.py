@@ -15,6 +15,7 @@ from inbox_agent.protocol.layout import (
     LAYOUT,
     METRICS_MAX,
     RECORD_BYTES_MAX,
+    VALUE_MAX,
     AgentRecord,
     Echo,
     HostRecord,
@@ -369,6 +370,16 @@ def test_non_finite_numbers_are_not_encoded(value: float) -> None:
         msgspec.structs.replace(start, time_limit_s=value)
 
 
+@pytest.mark.parametrize("value", [VALUE_MAX * (1 + 1e-15), -1.7e308])
+def test_fitness_and_metrics_beyond_the_limit_are_not_encoded(value: float) -> None:
+    """They are finite, and their sum would not be."""
+    with pytest.raises(ValueError, match="allowed is at most 1e\\+300"):
+        msgspec.structs.replace(COMPLETED, fitness=value)
+    with pytest.raises(ValueError, match="score is"):
+        msgspec.structs.replace(COMPLETED, metrics={"score": value})
+    assert msgspec.structs.replace(COMPLETED, fitness=-VALUE_MAX, metrics={"score": VALUE_MAX}).fitness == -VALUE_MAX
+
+
 @pytest.mark.parametrize("number", [2**53 + 1, 2**64, -(2**63) - 1])
 def test_integers_beyond_2_53_are_refused(number: int) -> None:
     """Not every JSON reader supports larger ones."""
@@ -429,7 +440,7 @@ def test_finite_accepts_numbers(value: float, number: float) -> None:
     assert type(finite(value, "fitness")) is float
 
 
-@pytest.mark.parametrize("value", [True, None, "1", [], {}, 1j, math.nan, math.inf, -math.inf, 10**400])
+@pytest.mark.parametrize("value", [True, None, "1", [], {}, 1j, math.nan, math.inf, -math.inf, 10**400, 1.7e308])
 def test_finite_refuses_other_values(value: object) -> None:
     with pytest.raises(ValueError, match=r"^fitness must be "):
         finite(value, "fitness")
@@ -461,6 +472,7 @@ def test_metrics_are_converted_to_floats() -> None:
         {"a": math.nan},
         {"a": math.inf},
         {"a": 10**400},
+        {"a": -1.7e308},
         {"a": {"b": 1}},
     ],
     ids=lambda metrics: repr(metrics)[:20],

@@ -8,6 +8,7 @@ from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import AttemptEnded, AttemptIssued, EvaluatorAccepted, Fact, Settlement, TrialSettled
 from pipeline.views.results import (
     ATTEMPT_COLUMNS,
+    METRIC_NAMES_MAX,
     RESULT_COLUMNS,
     attempt_rows,
     evaluator_text,
@@ -65,6 +66,34 @@ def test_result_row_of_failed_genome_names_the_trial() -> None:
     assert (row["status"], row["fitness"]) == ("failed", None)
     assert row["reason"] == "trial 1: failed: no such level"
     assert row.keys() >= set(RESULT_COLUMNS)
+
+
+def test_table_has_the_first_metrics_of_a_generation() -> None:
+    """64 new names in every game: the first ones have a column, the others are counted."""
+    core = CoreHarness("w0", genomes=6)
+    core.run_until_ready()
+    while core.farm.open_trials:
+        for attempt in [*core.farm.workers["w0"].wanted.values()]:
+            genome = attempt.trial.genome.number
+            core.publish_result(attempt.id, metrics={f"m-{genome}-{number:02d}": 1.0 for number in range(64)})
+        core.tick()
+
+    rows = result_rows(core.farm)
+
+    assert [len(row.keys() - set(RESULT_COLUMNS)) for row in rows] == [64, 64, 64, 64, 0, 0]
+    assert "m-4-63" in rows[3]
+    assert summary(core.farm)["metrics_left_out"] == 6 * 64 - METRIC_NAMES_MAX
+
+
+def test_no_metric_is_left_out_of_few() -> None:
+    """The same name in every game is one."""
+    core = CoreHarness("w0", genomes=2)
+    core.run_until_ready()
+    for attempt in list(core.farm.attempts):
+        core.publish_result(attempt, metrics={"score": 1.0})
+    core.tick()
+
+    assert summary(core.farm)["metrics_left_out"] == 0
 
 
 def test_fitness_stands_beside_the_name() -> None:
