@@ -15,16 +15,17 @@ def _decode(data: bytes) -> None:
     """Of two streams, and of the reply that they would be in the right place."""
     stdout, _, stderr = data.partition(_STDERR)
     assert takes_another_job(stdout) in (None, False, True)
-    refused: MachineError | None = None
+    refused: list[MachineError] = []
     for line in (stdout, b"reply:" + base64.b64encode(stdout) + b"\r\n"):
         try:
             reply = unpack_reply("host", line, stderr)
         except MachineError as error:
-            refused = error
+            assert str(error).isprintable()
+            refused.append(error)
         else:
             assert isinstance(reply, ScriptReply)
-    if refused is not None:
-        raise refused
+    if len(refused) == 2:
+        raise refused[0]
 
 
 def _seeds() -> Iterator[bytes]:

@@ -12,23 +12,25 @@ from pipeline.errors import ConfigError
 from tests.fuzz.target import FuzzTarget
 from tests.harness.source_tree import ROOT
 
+_FILES = ("agent.toml", "agent.json", "pipeline.toml")
 _PLACE = tempfile.TemporaryDirectory(prefix="fuzz-settings-")
 
 
 def _decode(data: bytes) -> None:
     folder = Path(_PLACE.name)
-    refused: SettingsError | None = None
-    for name in ("agent.toml", "agent.json"):
+    refused: list[ConfigError | SettingsError] = []
+    for name in _FILES:
         (folder / name).write_bytes(data)
         try:
-            assert isinstance(read_settings(folder / name, AgentFile), AgentFile)
-        except SettingsError as error:
+            if name == "pipeline.toml":
+                assert isinstance(load_config(folder), Config)
+            else:
+                assert isinstance(read_settings(folder / name, AgentFile), AgentFile)
+        except (ConfigError, SettingsError) as error:
             assert str(error).isprintable()
-            refused = error
-    (folder / "pipeline.toml").write_bytes(data)
-    assert isinstance(load_config(folder), Config)
-    if refused is not None:
-        raise refused
+            refused.append(error)
+    if len(refused) == len(_FILES):
+        raise refused[0]
 
 
 def _seeds() -> Iterator[bytes]:

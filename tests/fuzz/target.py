@@ -35,12 +35,18 @@ class FuzzTarget:
     seeds: Callable[[], Iterator[bytes]]  #: valid and nearly valid inputs
     needs_posix: bool = False
 
-    def run(self, data: bytes) -> None:
-        """Decodes one input. Raises only errors that are not allowed."""
+    def accepts(self, data: bytes) -> bool:
+        """Whether the decoder returns a value for this input. Raises only errors that are not allowed."""
         try:
             self.decode(data)
         except self.allowed as error:
             assert_shown(str(error))
+            return False
+        return True
+
+    def run(self, data: bytes) -> None:
+        """Decodes one input. Raises only errors that are not allowed."""
+        self.accepts(data)
 
 
 def assert_shown(message: str) -> None:

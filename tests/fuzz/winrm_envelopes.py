@@ -1,15 +1,15 @@
 """What a Hyper-V host answers over WinRM: answers separated by a line, each with its HTTP status and one header."""
 
 import base64
+import io
 import struct
-import warnings
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, Literal, cast
 from unittest.mock import patch
 
 import requests
-from requests_ntlm.requests_ntlm import NoCertificateRetrievedWarning
+from urllib3 import HTTPResponse
 
 from hyperv_ops import MachineError
 from hyperv_ops.hyperv.script_call import ScriptReply
@@ -19,6 +19,12 @@ from tests.fuzz.target import FuzzTarget
 _NTLM = b"ntlm\n"  #: at the beginning: a connection over HTTP with NTLM, otherwise over HTTPS
 _NEXT = b"\n--next--\n"
 _SHELL = "http://schemas.microsoft.com/wbem/wsman/1/windows/shell"
+
+
+class _Body(io.BytesIO):
+    """The body of an answer; requests_ntlm looks below it for the certificate of a connection."""
+
+    fp = SimpleNamespace(raw=SimpleNamespace(_sock=None))
 
 
 def _decode(data: bytes) -> None:
@@ -32,17 +38,15 @@ def _decode(data: bytes) -> None:
         status, _, header = head.partition(b" ")
         response: Any = requests.Response()
         response.request, response.url, response.connection = request, request.url or "", adapter
-        response.raw = SimpleNamespace(release_conn=lambda: None, close=lambda: None)
+        response.raw = HTTPResponse(body=_Body(body), preload_content=False)
         response.status_code = int(status) if status in (b"200", b"401", b"500", b"503") else 200
         name = "WWW-Authenticate" if response.status_code == 401 else "Content-Type"
         response.headers[name] = header.decode("latin-1")
-        response._content = body
         return cast(requests.Response, response)
 
     transport: Literal["ntlm", "https"] = "ntlm" if data.startswith(_NTLM) else "https"
     access = WinRmAccess(host="hv-1", account="a", password=lambda: "p", transport=transport)
-    with warnings.catch_warnings(), patch.object(requests.adapters.HTTPAdapter, "send", send):
-        warnings.simplefilter("ignore", NoCertificateRetrievedWarning)  # there is no connection below
+    with patch.object(requests.adapters.HTTPAdapter, "send", send):
         assert isinstance(WinRmRunner(access).run("Get-FarmVM", {}, timeout_s=2.0), ScriptReply)
 
 
