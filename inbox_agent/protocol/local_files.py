@@ -128,7 +128,8 @@ class LocalFiles(OneByOne):
         if parent:  # an artifact's folder; the layout's own exist already
             self._make_folder(parent, inner)
         place = self._folder(folder)
-        if sys.platform != "win32" and not parent and isinstance(source, bytes) and len(source) <= _SPARE_BYTES:
+        is_staged = sys.platform != "win32" and f"{folder}/{STAGING}" in FOLDERS
+        if is_staged and isinstance(source, bytes) and len(source) <= _SPARE_BYTES:
             with contextlib.suppress(FileAlreadyExists):  # a leftover that nothing refers to
                 self._publish(folder, place, name, source)  # not for its atomicity: a new file costs more than a spare
                 return
