@@ -178,5 +178,5 @@ class ShareScanner:
             self._staging_cleared = True
             staging = f"{OUTBOX}/{STAGING}"
             with contextlib.suppress(ShareError):
-                staged = filter(layout.is_of_layout, self._files.names(staging))
+                staged = filter(layout.attempt_of, self._files.names(staging))
                 self._files.remove([f"{staging}/{name}" for name in staged])

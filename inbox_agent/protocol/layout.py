@@ -123,11 +123,6 @@ def epoch_of(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def is_of_layout(name: str) -> bool:
-    """Whether a file or folder of this name in `inbox/`, `outbox/` or their `tmp/` is of this protocol."""
-    return attempt_of(name) is not None or epoch_of(name) is not None
-
-
 def is_artifact(name: str) -> bool:
     """Whether an artifact's name is valid on every file system; artifacts with other names are stored by number."""
     return _ARTIFACT.fullmatch(name) is not None and _RESERVED.fullmatch(name) is None and not name.endswith(".")

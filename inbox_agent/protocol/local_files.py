@@ -35,6 +35,7 @@ T = TypeVar("T")
 
 SPARES_MAX = 256  # staged names that are kept for reuse; one worker's share needs a few
 SPARES_TRIED_MAX = 4
+_SPARE_BYTES = 64 * 1024  # larger payloads are written in place: they would take space as spares
 _CHUNK_BYTES = 1024 * 1024
 _COPY_BYTES = 1024 * 1024 * 1024
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
@@ -65,7 +66,7 @@ class LocalFiles(OneByOne):
         self._base = os.fspath(root) + os.sep
         self._folders = folders(root)
         self._is_busy = is_busy
-        #: folder and name of staged files that are second names of published records, oldest first
+        #: folder and name of staged files that are second names of published ones, oldest first
         self._spares: deque[tuple[str, str]] = deque()
 
     def names(self, folder: str, entries_max: int = sys.maxsize) -> list[str]:
@@ -130,17 +131,18 @@ class LocalFiles(OneByOne):
         parent, _, inner = folder.rpartition("/")
         if parent:  # an artifact's folder; the layout's own exist already
             self._make_folder(parent, inner)
-        self._fill(folder, self._folder(folder), name, source)
+        place = self._folder(folder)
+        is_staged = sys.platform != "win32" and f"{folder}/{STAGING}" in FOLDERS
+        if is_staged and isinstance(source, bytes) and len(source) <= _SPARE_BYTES:
+            with contextlib.suppress(FileAlreadyExists):  # a leftover that nothing refers to
+                self._publish(folder, place, name, source)  # not for its atomicity: a new file costs more than a spare
+                return
+        self._fill(folder, place, name, source)
 
     def publish(self, path: str, data: bytes, *, durable: bool = False) -> None:
         folder, _, name = path.rpartition("/")
-        staging = f"{folder}/{STAGING}"
-        staged_in, place = self._folder(staging), self._folder(folder)
-        staged = self._stage(staging, staged_in, name, data)
-        # Staged in an unwatched sub-folder and moved up: a watcher sees one plain "created", and a reader sees the
-        # whole record or nothing. Close before the move: Windows cannot move an open file.
-        if self._ask(path, lambda: _publish_staged(staged_in, staged, place, name), missing=Unavailable):
-            self._spares.append((staging, staged))
+        place = self._folder(folder)
+        self._publish(folder, place, name, data)
         if durable:
             # Flushed under its final name: flushing the file also flushes its directory entry.
             self._ask(path, lambda: _flush(place, name), missing=Unavailable)
@@ -239,10 +241,20 @@ class LocalFiles(OneByOne):
         except OSError as error:
             raise self._share_error(path, error, Unavailable) from error
 
-    def _stage(self, staging: str, place: Folder, name: str, data: bytes) -> str:
-        """Writes a record into a staging folder; returns its staged name.
+    def _publish(self, folder: str, place: Folder, name: str, data: bytes) -> None:
+        staging = f"{folder}/{STAGING}"
+        staged_in = self._folder(staging)
+        staged = self._stage(staging, staged_in, name, data)
+        # Staged in an unwatched sub-folder and moved up: a watcher sees one plain "created", and a reader sees the
+        # whole record or nothing. Close before the move: Windows cannot move an open file.
+        path = f"{folder}/{name}"
+        if self._ask(path, lambda: _publish_staged(staged_in, staged, place, name), missing=Unavailable):
+            self._spares.append((staging, staged))
 
-        Reuses a file if the record that it was published as is gone: creating a file costs many times as much as
+    def _stage(self, staging: str, place: Folder, name: str, data: bytes) -> str:
+        """Writes a record or a payload into a staging folder; returns its staged name.
+
+        Reuses a file if what it was published as is gone: creating a file costs many times as much as
         refilling one. `read` detects when that happens to the file it has open.
         """
         for _ in range(min(len(self._spares), SPARES_TRIED_MAX)):

@@ -201,8 +201,9 @@ class ShareClient:
         if not self._staging_cleared:
             self._staging_cleared = True
             with contextlib.suppress(ShareError):
-                staged = filter(layout.is_of_layout, self._files.names(f"{INBOX}/{STAGING}", ENTRIES_MAX))
-                self._files.remove([f"{INBOX}/{STAGING}/{name}" for name in staged])
+                staged = self._files.names(f"{INBOX}/{STAGING}", ENTRIES_MAX)
+                ours = [name for name in staged if layout.attempt_of(name) or layout.epoch_of(name)]
+                self._files.remove([f"{INBOX}/{STAGING}/{name}" for name in ours])
 
     def _scan_outbox(self, request: ScanRequest, scan: ShareScan) -> ShareScan:
         found: dict[str, set[Kind]] = {}

@@ -230,6 +230,19 @@ def test_written_payload_replaces_longer_one(files: ShareFiles) -> None:
     assert files.read(PAYLOAD, 100) == b"genome"
 
 
+@pytest.mark.parametrize("path", ["inbox/x", "inbox/tmp/x", "outbox/x.log", f"{ARTIFACTS}/x", "status/x"])
+def test_payload_is_written_anywhere(files: ShareFiles, path: str) -> None:
+    """In every folder, with and without a staging folder."""
+    for data in (b"a long payload", b"short", b""):
+        files.write(path, data)
+        assert files.read(path, 100) == data
+
+    files.remove([path])
+
+    with pytest.raises(FileMissing):
+        files.read(path, 100)
+
+
 def test_large_payload_is_written_and_fetched(files: ShareFiles, source: Path, tmp_path: Path) -> None:
     """A payload of several pieces is copied from a local file to the share and back; its digest is returned."""
     files.write(PAYLOAD, source)

@@ -317,7 +317,7 @@ class Busy:
 
 
 @pytest.mark.parametrize("winerror", [5, 32, 33])
-@pytest.mark.parametrize("verb", ["replace", "unlink", "listdir"])
+@pytest.mark.parametrize("verb", ["replace", "unlink", "scandir"])
 def test_three_windows_errors_mean_busy(
     disk: LocalFiles, root: Path, monkeypatch: pytest.MonkeyPatch, verb: str, winerror: int
 ) -> None:
@@ -371,7 +371,7 @@ def test_file_held_by_virus_scanner_is_refused(
     with pytest.raises(FileRefused, match="virus"):
         disk.fetch(PAYLOAD, tmp_path / "fetched", 100)
 
-    monkeypatch.setattr(os, "listdir", Mock(side_effect=OSError(errno.EINVAL, os.strerror(errno.EINVAL))))
+    monkeypatch.setattr(os, "scandir", Mock(side_effect=OSError(errno.EINVAL, os.strerror(errno.EINVAL))))
     with pytest.raises(Unavailable) as away:
         disk.fetch(PAYLOAD, tmp_path / "fetched", 100)
     assert not isinstance(away.value, FileRefused)
