@@ -83,12 +83,12 @@ class ControlLoop:
             tx = decide(self.farm, self.observed, observation, self.limits, self.queues)
             if tx.facts:
                 self._recorder.record(self.farm, tx.facts, observation.wall, tx.results)
-        self._recorder.discard_fetched(observation.scans)
-        self._warn_of_floods(tx.facts)
         pending = {worker for worker, turn in self._turns.items() if turn.action_pending}
         for worker in pending:
             self._turns[worker].action_pending = False
         self._reconcile(tx.touched | pending | (self.farm.workers.keys() if observation.sweep else set()))
+        self._recorder.discard_fetched(observation.scans)
+        self._warn_of_floods(tx.facts)
         return tx.facts
 
     def record(self, facts: list[Fact]) -> None:

@@ -321,7 +321,7 @@ def test_mutation_of_ambiguous_function_is_error(package: Path, function: str, m
 @pytest.mark.parametrize(
     ("fake", "real", "methods"),
     [
-        (MemoryArchive, Archive, {"store", "set_aside"}),
+        (MemoryArchive, Archive, {"store", "set_aside", "discard"}),
         (SimulatedExecutor, ShareExecutor, {"is_busy", "submit", "completed", "timed_out"}),
     ],
     ids=["archive", "executor"],
