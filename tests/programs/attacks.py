@@ -22,7 +22,9 @@ from tests.harness.source_tree import ROOT
 from tests.harness.waiting import eventually
 
 MIB = 1024 * 1024
-RATE_MIN, MEMORY_MIB_MAX, DISK_MIB_MAX = 0.8, 200.0, 200.0
+RATE_MIN, MEMORY_MIB_MAX = 0.8, 200.0
+ARTIFACT_MIB_MAX = 128  #: the budget of a worker in these runs
+DISK_MIB_MAX = ARTIFACT_MIB_MAX + 72.0  #: with results that are set aside, logs and tables
 GAME_S = 0.05
 VICTIMS = 200  #: files in a folder of the host's user that no attack may reach
 
@@ -58,7 +60,7 @@ def run(attack: str | None, seconds: float) -> Measured:
         project = FarmProject(folder / "farm")
         names = ["honest", *(["hostile"] if attack else [])]
         tables = "".join(f"[[worker]]\nname = '{name}'\nshare = '{folder / name}'\n" for name in names)
-        project.configure(workers=0, extra=tables)
+        project.configure(workers=0, extra=tables, worker_artifact_bytes_max=ARTIFACT_MIB_MAX * MIB)
         project.add_genomes(games(int(200 * seconds), seconds=GAME_S))
         for name in names:
             (folder / name).mkdir()
