@@ -1,13 +1,16 @@
 """What successive looks at the folder of a running generation mean: files that are complete, unfinished, or gone. Pure.
 
-Owns: when a file may be read. A file is complete if two looks in a row show the same stamp, which a file that was
-renamed into the folder does, too.
+Owns: when a file may be read. A file is complete if looks have shown the same stamp for about a second, which those at
+a file that was renamed into the folder do, too. Looks may be closer: two at one moment prove nothing.
 Not here: looking and reading (`host.genome_folder`).
 """
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
+
+STEADY_S = 0.9  #: a little less than between two looks that are due
 
 
 class Stamp(NamedTuple):
@@ -28,23 +31,33 @@ class Changes:
 
 
 class FolderLooks:
-    """The looks at one folder; `before` is what it showed before its genomes were read."""
+    """The looks at one folder; `before` is what it showed before its genomes were read.
+
+    Times are in seconds, by any clock that does not go back.
+    """
 
     def __init__(self, before: Mapping[str, Stamp]) -> None:
         self._read = dict(before)  #: name -> its stamp when it was read or refused
         self._last = dict(before)
+        self._since: dict[str, float] = {}  #: name -> when a look first showed what the last one did, if any changed it
 
-    def compare(self, look: Mapping[str, Stamp], genomes: Collection[str]) -> Changes:
+    def compare(self, look: Mapping[str, Stamp], genomes: Collection[str], at: float) -> Changes:
         """What is new since the look before; `genomes` are the names of the generation's genomes."""
+        changed = {name for name in look.keys() | self._last.keys() if look.get(name) != self._last.get(name)}
+        kept = {name: since for name, since in self._since.items() if name in look or name in self._read}
+        self._since = {**kept, **dict.fromkeys(changed, at)}
+        self._last = dict(look)
         todo = {name for name, stamp in look.items() if self._read.get(name) != stamp}
-        complete = {name for name in todo if self._last.get(name) == look[name]}
+        complete = {name for name in todo if self._is_steady(name, at)}
         missing = self._read.keys() - look.keys()
         for name in missing - set(genomes):
             del self._read[name]  # it was refused and is gone
         missing &= set(genomes)
-        gone = missing - self._last.keys()
-        self._last = dict(look)
+        gone = {name for name in missing if self._is_steady(name, at)}
         return Changes(sorted(complete), (todo - complete) | (missing - gone), gone)
+
+    def _is_steady(self, name: str, at: float) -> bool:
+        return at - self._since.get(name, -inf) >= STEADY_S
 
     def note_read(self, name: str) -> None:
         """A file was read or refused as the last look showed it; it is complete again when that changes."""

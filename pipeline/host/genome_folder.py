@@ -100,7 +100,7 @@ class GenomeFolder:
         if self.wait_s(farm) > 0:
             return []
         begun = self._clock()
-        facts = self._look(farm)
+        facts = self._look(farm, begun)
         self._due = begun + max(LOOK_INTERVAL_S, (self._clock() - begun) / TIME_FRACTION_MAX)
         if farm.open_trials:  # of genomes that have just joined
             self._settled_at = None
@@ -127,7 +127,7 @@ class GenomeFolder:
 
     # -------------------------------------------------------------------------------------------------------- inside
 
-    def _look(self, farm: Farm) -> list[Fact]:
+    def _look(self, farm: Farm, at: float) -> list[Fact]:
         try:
             look = self._files.look()
         except OSError as error:  # unknown is not empty
@@ -135,7 +135,7 @@ class GenomeFolder:
             return []
         self._folder_problem, self._is_unknown = "", False
         digests = {genome.name: genome.sha256 for genome in farm.genomes}
-        changes = self._looks.compare(look, digests.keys())
+        changes = self._looks.compare(look, digests.keys(), at)
         self._forget(look)
         for name in sorted(changes.gone - self._deleted.keys()):
             self._warn(self._deleted, name, f"{clean(name, 200)} was deleted after it was read; {_KEPT}")

@@ -409,9 +409,9 @@ MUTATIONS = [
     ),
     Mutation(
         "file taken at the first look",
-        "a file that arrives is read when two looks have shown it unchanged",
+        "a file that arrives is read when looks have shown it unchanged for a second",
         "FolderLooks.compare",
-        "        complete = {name for name in todo if self._last.get(name) == look[name]}\n",
+        "        complete = {name for name in todo if self._is_steady(name, at)}\n",
         "        complete = todo\n",
     ),
     Mutation(
