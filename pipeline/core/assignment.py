@@ -88,10 +88,13 @@ def _waits_for_other_worker(
     """Whether a trial waits for a worker that has not tried it. Before the last try it waits even for a full one:
     a worker that fails or loses every genome is never busy, and alone would fail each genome for good.
     """
-    if trial.blamed + 1 >= tx.limits.failures_max and worker.name in trial.blamed_by:
-        return any(other.name not in trial.blamed_by for other in (*assignable, *_loading(tx)))
-    if trial.losses + 1 >= tx.limits.losses_per_trial_max and worker.name in trial.lost_by:
-        return any(other.name not in trial.lost_by for other in (*assignable, *_loading(tx)))
+    last_choice = set[str]()  # one set for both reasons, or workers of the two would wait for each other without an end
+    if trial.blamed + 1 >= tx.limits.failures_max:
+        last_choice |= trial.blamed_by
+    if trial.losses + 1 >= tx.limits.losses_per_trial_max:
+        last_choice |= trial.lost_by
+    if worker.name in last_choice:
+        return any(other.name not in last_choice for other in (*assignable, *_loading(tx)))
     others = (other for other in assignable if other.name not in trial.tried_by)
     return any(_has_room(other, queues) and not (trial.run_alone and other.wanted) for other in others)
 

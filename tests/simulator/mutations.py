@@ -312,15 +312,23 @@ MUTATIONS = [
         "retried by the worker that failed it",
         "the last try waits for a worker that has not failed the trial",
         "_waits_for_other_worker",
-        "        return any(other.name not in trial.blamed_by for other in (*assignable, *_loading(tx)))\n",
-        "        return False\n",
+        "        last_choice |= trial.blamed_by\n",
+        "        pass\n",
     ),
     Mutation(
         "lost again by the worker that lost it",
         "the last attempt waits for a worker that has not lost the trial",
         "_waits_for_other_worker",
-        "        return any(other.name not in trial.lost_by for other in (*assignable, *_loading(tx)))\n",
-        "        return False\n",
+        "        last_choice |= trial.lost_by\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "workers that wait for each other",
+        "a trial that one worker failed and another one lost is played by one of them",
+        "_waits_for_other_worker",
+        "        return any(other.name not in last_choice for other in (*assignable, *_loading(tx)))\n",
+        "        its = trial.blamed_by if worker.name in trial.blamed_by else trial.lost_by\n"
+        "        return any(other.name not in its for other in (*assignable, *_loading(tx)))\n",
     ),
     Mutation(
         "stopped agent charged to the genome",

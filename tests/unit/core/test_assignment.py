@@ -331,3 +331,19 @@ def test_last_attempt_waits_for_worker_that_has_not_lost_trial() -> None:
     losses = [genome.trials[0].losses for genome in core.farm.genomes]
     assert losses == [0, core.limits.losses_per_trial_max - 1]
     assert core.settlements() == [None] * 2
+
+
+def test_workers_that_failed_and_that_lost_a_trial_do_not_wait_for_each_other() -> None:
+    """One has failed it, the other one has lost it, each as often as it may but once: it is played again."""
+    core = CoreHarness("failing", "losing", genomes=1, depth=1, limits=Limits(losses_max=5, losses_per_trial_max=5))
+
+    for _ in range(100):
+        for worker in core.farm.workers.values():
+            for attempt in list(worker.wanted):
+                if worker.name == "losing":
+                    core.publish_result(attempt, farm="another")
+                else:
+                    core.publish_result(core.claim("failing"), Outcome.FAILED)
+        core.tick(0.5)
+
+    assert core.settlements() == [Settlement.FAILED]
