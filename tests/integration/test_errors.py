@@ -240,7 +240,7 @@ def test_disk_error_names_file(error: OSError, expected: str) -> None:
 def test_unreadable_genome_is_refused(tmp_path: Path) -> None:
     """The message names its path; genomes that were already copied to the folder are removed."""
     with public.open_farm(tmp_path, evaluator=public.Evaluator(python="game:play"), workers=1) as farm:
-        with pytest.raises(GenomeError, match=r"missing\.bin: cannot be read: No such file"):
+        with pytest.raises(GenomeError, match=r"missing\.bin: cannot be read: "):
             farm.evaluate({"a": b"x", "b": tmp_path / "missing.bin"})
         assert not (tmp_path / "genomes/gen-0001").exists()
 

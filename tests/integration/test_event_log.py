@@ -39,8 +39,9 @@ def test_facts_and_warnings_are_logged_as_lines(journal: EventLog, tmp_path: Pat
     assert (third["level"], third["text"], third["by"]) == ("warning", "w0 is slow", "pipeline.somewhere")
 
 
-def test_traceback_is_part_of_line(journal: EventLog, tmp_path: Path) -> None:
+def test_traceback_is_part_of_line(journal: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an error that was logged with its exception, also one with invalid Unicode."""
+    monkeypatch.setattr(logging.getLogger("pipeline"), "propagate", False)  # pytest cannot send it to another process
     try:
         raise ValueError("not foreseen: \udce4")
     except ValueError:
