@@ -323,14 +323,6 @@ MUTATIONS = [
         "        pass\n",
     ),
     Mutation(
-        "workers that wait for each other",
-        "a trial that one worker failed and another one lost is played by one of them",
-        "_waits_for_other_worker",
-        "        return any(other.name not in last_choice for other in (*assignable, *_loading(tx)))\n",
-        "        its = trial.blamed_by if worker.name in trial.blamed_by else trial.lost_by\n"
-        "        return any(other.name not in its for other in (*assignable, *_loading(tx)))\n",
-    ),
-    Mutation(
         "stopped agent charged to the genome",
         "law 5: what a request to stop the agent has interrupted is charged to no genome",
         "Transaction.end_attempt",
