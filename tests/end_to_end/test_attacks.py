@@ -11,10 +11,11 @@ from tests.harness.hostile_agent import ATTACKS
 from tests.programs.attacks import DISK_MIB_MAX, MEMORY_MIB_MAX, run
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
-SECONDS = 3.0
+SECONDS = 2.0
+OTHERS = ("sparse artifacts", "results of unknown attempts", "names of metrics", "extreme numbers")  #: test_budgets.py
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("attack", [attack for attack in ATTACKS if attack not in OTHERS])
 def test_host_goes_on_beside_a_hostile_agent(attack: str) -> None:
     """The honest worker plays, no file outside of the shares is touched, and memory and disk are bounded."""
     found = run(attack, SECONDS)

@@ -45,15 +45,15 @@ def run_to_its_end(project: EditedProject) -> tuple[int, str]:
 # ----------------------------------------------------------------------------------------- it fails every genome
 
 
-@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(
-    ("evaluator", "reason"),
+    ("evaluator", "reason", "workers"),
     [
-        ('python = "no_such_module:play"', "No module named 'no_such_module'"),
-        ('command = ["python", "no-such-script.py", "{genome}", "{result}"]', "no-such-script.py: no such file"),
-        ('command = ["no-such-program", "{genome}", "{result}"]', "no-such-program"),
+        ('python = "no_such_module:play"', "No module named 'no_such_module'", 1),
+        ('python = "no_such_module:play"', "No module named 'no_such_module'", 2),
+        ('command = ["python", "no-such-script.py", "{genome}", "{result}"]', "no-such-script.py: no such file", 2),
+        ('command = ["no-such-program", "{genome}", "{result}"]', "no-such-program", 1),
     ],
-    ids=["callable", "script", "program"],
+    ids=["callable", "callable, two workers", "script", "program"],
 )
 def test_missing_evaluator_ends_the_run_before_any_attempt(
     project: EditedProject, evaluator: str, reason: str, workers: int

@@ -45,8 +45,9 @@ def logged(project: FarmProject) -> list[dict[str, Any]]:
 
 
 @any_output
-@pytest.mark.parametrize("verbose", [False, True], ids=["facts only", "every record"])
-@pytest.mark.parametrize("fails", [False, True], ids=["all complete", "one fails"])
+@pytest.mark.parametrize(
+    ("verbose", "fails"), [(False, False), (True, True)], ids=["facts only, all complete", "every record, one fails"]
+)
 def test_run_without_output_plays_everything(
     output: UselessOutput, verbose: bool, fails: bool, project: FarmProject
 ) -> None:
