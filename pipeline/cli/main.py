@@ -319,13 +319,20 @@ def _quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
+class _LineHandler(logging.Handler):
+    """Prints each record on standard error, as it is when the record comes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(self.format(record), err=True)
+
+
 def _log_to(console: Console, *, verbose: bool) -> None:
     form = "%(name)s: %(message)s" if verbose else "%(message)s"
     handler: logging.Handler
     if console.is_terminal:
         handler = RichHandler(console=console, show_path=False, show_time=False, markup=False)
     else:  # rich would break the lines at 80 columns
-        handler, form = logging.StreamHandler(console.file), f"%(levelname)s: {form}"
+        handler, form = _LineHandler(), f"%(levelname)s: {form}"
     logging.basicConfig(level=logging.WARNING, format=form, handlers=[handler], force=True)
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.NOTSET)
