@@ -77,7 +77,7 @@ class HostileAgent(Agent):
 class SparseArtifacts(HostileAgent):
     """Its results have sixteen artifacts of 64 MiB, which take no room on its own disk."""
 
-    def bomb(self, attempt: str) -> list[dict[str, Any]]:
+    def sparse_artifacts(self, attempt: str) -> list[dict[str, Any]]:
         sparse = self.state / "sparse"
         if not sparse.exists():
             with sparse.open("wb") as file:
@@ -92,7 +92,7 @@ class SparseArtifacts(HostileAgent):
         return [{"name": name, "size_bytes": 64 * MIB, "sha256": self.digest} for name in names]
 
     def result(self, start: dict[str, Any]) -> dict[str, Any]:
-        return {**super().result(start), "artifacts": self.bomb(start["attempt"])}
+        return {**super().result(start), "artifacts": self.sparse_artifacts(start["attempt"])}
 
 
 class UnknownSparseArtifacts(SparseArtifacts):
@@ -104,7 +104,7 @@ class UnknownSparseArtifacts(SparseArtifacts):
     def attack(self) -> None:
         if next(self.numbers) < 40:
             record = self.unknown_result()
-            self.publish_quickly({**record, "artifacts": self.bomb(record["attempt"])})
+            self.publish_quickly({**record, "artifacts": self.sparse_artifacts(record["attempt"])})
 
 
 class UnknownResults(HostileAgent):
