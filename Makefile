@@ -73,7 +73,7 @@ fuzz: .venv/fuzz
 chaos: .venv/dev
 	$(BIN)/python -m tests.programs.chaos --runs $(RUNS)
 
-# Hostile agents beside an honest one: what they cost it, and the host.
+# A hostile worker beside an honest one: what it costs that one, and the host.
 attacks: .venv/dev
 	$(BIN)/python -m tests.programs.attacks
 

@@ -1,4 +1,6 @@
-"""`python -m tests.programs.attacks [--seconds S] [ATTACK…]`: hostile agents beside an honest one, and what they cost.
+"""`python -m tests.programs.attacks [--seconds S] [ATTACK…]`: a hostile worker beside an honest one, and what it costs.
+
+It has a hostile agent, or a relay on the way to its SMB server that attacks the host (needs Samba and root).
 
 For each attack: how fast the honest worker is, as a part of its rate without one, the most memory that the host used,
 what the attack left on the host's disk, and whether the host went on. Exit code 1 if one is beyond what
@@ -6,7 +8,9 @@ docs/threat-model.md promises. POSIX only.
 """
 
 import argparse
+import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,8 +22,11 @@ import psutil
 
 from tests.harness.farm_project import FarmProject, games
 from tests.harness.hostile_agent import ATTACKS
+from tests.harness.hostile_relay import SMB_ATTACKS
+from tests.harness.samba import PASSWORD, exchange, worker_table
 from tests.harness.source_tree import ROOT
 from tests.harness.waiting import eventually
+from tests.programs.system_programs import SAMBA, missing
 
 MIB = 1024 * 1024
 RATE_MIN, MEMORY_MIB_MAX = 0.8, 200.0
@@ -50,28 +57,35 @@ class Measured:
 
 
 def run(attack: str | None, seconds: float) -> Measured:
-    """Plays for so long, with a hostile agent beside the honest one if an attack is given."""
-    with tempfile.TemporaryDirectory(prefix="attack-") as place:
-        folder = Path(place)
+    """Plays for so long, with a hostile worker beside the honest one if an attack is given."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="attack-")))
         victim = folder / "victim"
         victim.mkdir()
         for number in range(VICTIMS):
             (victim / f"{number}.txt").write_text("kept")
-        project = FarmProject(folder / "farm")
-        names = ["honest", *(["hostile"] if attack else [])]
-        tables = "".join(f"[[worker]]\nname = '{name}'\nshare = '{folder / name}'\n" for name in names)
-        project.configure(workers=0, extra=tables, worker_artifact_bytes_max=ARTIFACT_MIB_MAX * MIB)
+        project = stack.enter_context(contextlib.closing(FarmProject(folder / "farm")))
+        tables = [_table_of(folder, "honest")]
+        if attack in SMB_ATTACKS:
+            server = stack.enter_context(exchange("hostile"))
+            relay = stack.enter_context(contextlib.closing(SMB_ATTACKS[attack](server.port)))
+            tables.append(worker_table("hostile", relay.port))
+            project.start_agent(server.shares["hostile"])
+        elif attack:
+            tables.append(_table_of(folder, "hostile"))
+        project.configure(workers=0, extra="\n".join(tables), worker_artifact_bytes_max=ARTIFACT_MIB_MAX * MIB)
         project.add_genomes(games(int(200 * seconds), seconds=GAME_S))
-        for name in names:
-            (folder / name).mkdir()
-        try:
-            project.start_agent(folder / "honest")
-            version = _version_of(folder / "honest")
-            if attack:
-                project.adopt(_start_hostile(folder, attack, version))
-            return _measure(project, folder, seconds)
-        finally:
-            project.close()
+        project.start_agent(folder / "honest")
+        version = _version_of(folder / "honest")
+        if attack in ATTACKS:
+            project.adopt(_start_hostile(folder, attack, version))
+        return _measure(project, folder, seconds)
+
+
+def _table_of(folder: Path, worker: str) -> str:
+    """Makes a share of this disk; returns its part of pipeline.toml."""
+    (folder / worker).mkdir()
+    return f"[[worker]]\nname = '{worker}'\nshare = '{folder / worker}'"
 
 
 def _version_of(share: Path) -> str:
@@ -129,14 +143,20 @@ def _blocks(folder: Path) -> int:
 def main() -> int:
     """Runs the attacks one after the other."""
     parser = argparse.ArgumentParser(prog="python -m tests.programs.attacks", description=__doc__)
-    parser.add_argument("attacks", nargs="*", metavar="ATTACK", help=f"of {', '.join(ATTACKS)}; by default all")
+    every = (*ATTACKS, *SMB_ATTACKS)
+    parser.add_argument("attacks", nargs="*", metavar="ATTACK", help=f"of {', '.join(every)}; by default all")
     parser.add_argument("--seconds", type=float, default=15.0, help="of each run")
     parser.add_argument("--output", action="store_true", help="show the host's last lines, too")
     args = parser.parse_args()
+    os.environ["FARM_SECRET"] = PASSWORD  # of the SMB shares
     calm, failed = run(None, args.seconds), False
     print(f"{'attack':38} {'rate':>6} {'memory':>9} {'disk':>9}")
     print(f"{'none':38} {'100 %':>6} {calm.memory_mib:5.0f} MiB {calm.disk_mib:5.0f} MiB")
-    for attack in args.attacks or ATTACKS:
+    lacking = missing(*SAMBA, root=True)
+    for attack in args.attacks or every:
+        if lacking and attack in SMB_ATTACKS:
+            print(f"{attack:38} not played: needs {lacking}")
+            continue
         found = run(attack, args.seconds)
         failures = found.failures(calm)
         failed |= bool(failures)
