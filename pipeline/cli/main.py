@@ -166,7 +166,7 @@ def run(
                 accept_evaluator=accept_evaluator,
                 follow_folder=True,
             )
-        if host.farm.finished:
+        if host.is_finished:
             click.echo(f"generation {generation} is finished already; nothing is played")
         elif host.outputs is not None and host.outputs.earlier is not None:
             click.echo(f"generation {generation} begins again; its earlier results are in {host.outputs.earlier}")

@@ -63,11 +63,12 @@ def opening_facts(
     settings: RunSettings,
     *,
     fresh: bool,
-    keep_bytes: bool = False,
+    follow_folder: bool = False,
 ) -> list[Fact]:
     """The facts that open a generation, or continue it with the new files of its folder.
 
-    With `keep_bytes` a genome whose file has other bytes now is no error: it keeps those of the first run.
+    With `follow_folder` a generation is continued with the genomes that it has: new files may be in the making, and
+    join later. A genome whose file has other bytes now is no error then: it keeps those of the first run.
 
     Raises:
         InputError: a setting differs from the first run, or a genome's bytes.
@@ -81,8 +82,9 @@ def opening_facts(
     if farm.generation == generation and not fresh:
         assert farm.settings is not None
         _refuse_other_settings(farm, farm.settings, settings)
-        if not keep_bytes:
-            _refuse_other_bytes(farm, genomes)
+        if follow_folder:
+            return []
+        _refuse_other_bytes(farm, genomes)
         return joining_facts(farm, genomes)
     run = farm.run + 1 if farm.generation == generation else 1
     opened = RunOpened(generation=generation, run=run, settings=settings)

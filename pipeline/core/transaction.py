@@ -13,6 +13,7 @@ from pipeline.core.facts import (
     GenomePoisoned,
     Settlement,
     TrialSettled,
+    WorkerOut,
 )
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
@@ -102,16 +103,28 @@ class Transaction:
             return
         self.add(GenomeCharged(attempt=attempt.id, genome=genome.number, worker=attempt.worker))
         if self._is_poison(genome):
-            self.add(GenomePoisoned(genome=genome.number, charges=len(genome.charges)))
-            reason = f"poison: {len(genome.charges)} attempts took their worker down"
-            for trial in genome.trials:
-                if trial.state is not TrialState.SETTLED:
-                    self._settle_failed(trial, Settlement.FAILED, reason, attempt.id, skip_others=False)
+            self._settle_poison(genome)
+
+    def exclude_worker(self, worker: str, reason: str) -> None:
+        """Excludes a worker. A genome that took the only other one down may be poison from now on."""
+        self.add(WorkerOut(worker=worker, reason=reason))
+        for genome in self.farm.genomes:
+            is_open = any(trial.state is not TrialState.SETTLED for trial in genome.trials)
+            if genome.charges and is_open and self._is_poison(genome):
+                self._settle_poison(genome)
 
     def _is_poison(self, genome: Genome) -> bool:
         on_workers = {attempt.worker for attempt in genome.charges}
         enough = min(2, len(self.farm.usable()) or 1)
         return len(genome.charges) >= self.limits.attempts_max and len(on_workers) >= enough
+
+    def _settle_poison(self, genome: Genome) -> None:
+        self.add(GenomePoisoned(genome=genome.number, charges=len(genome.charges)))
+        reason = f"poison: {len(genome.charges)} attempts took their worker down"
+        last = genome.charges[-1].id
+        for trial in genome.trials:
+            if trial.state is not TrialState.SETTLED:
+                self._settle_failed(trial, Settlement.FAILED, reason, last, skip_others=False)
 
     def _settle_completed(self, attempt: Attempt, ended: AttemptEnded) -> None:
         trial = attempt.trial

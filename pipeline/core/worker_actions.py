@@ -5,7 +5,7 @@ Not here: when a worker is silent (`deadlines`, `recovery`) or no longer this fa
 """
 
 from inbox_agent.protocol.layout import Outcome
-from pipeline.core.facts import WorkerOut, WorkerQuarantined
+from pipeline.core.facts import WorkerQuarantined
 from pipeline.core.model import Worker, WorkerState
 from pipeline.core.transaction import Transaction
 
@@ -45,4 +45,4 @@ def quarantine(tx: Transaction, worker: Worker, reason: str) -> None:
 def exclude(tx: Transaction, worker: Worker, reason: str, *, withdrawal: str) -> None:
     """Excludes a worker from this run; its attempts return to the queue with the reason `withdrawal`."""
     tx.withdraw_all(worker, withdrawal)
-    tx.add(WorkerOut(worker=worker.name, reason=reason))
+    tx.exclude_worker(worker.name, reason)

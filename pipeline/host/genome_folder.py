@@ -50,7 +50,7 @@ class FileNotes:
 
 
 class GenomeFolder:
-    """The folder of the open generation; `before` is what it showed before its genomes were read.
+    """The folder of the open generation; `before` is what it showed before the genomes of this farm were read.
 
     Threads: all methods belong to the control loop's thread.
     """
@@ -58,12 +58,15 @@ class GenomeFolder:
     def __init__(
         self,
         files: FilesOfGeneration,
+        farm: Farm,
         before: Mapping[str, Stamp],
         record: Callable[[list[Fact]], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._files, self._record, self._clock = files, record, clock
-        self._looks = FolderLooks(before)
+        # Other files were not read: one that arrived while no host was running may be in the making.
+        names = {genome.name for genome in farm.genomes}
+        self._looks = FolderLooks({name: stamp for name, stamp in before.items() if name in names})
         self._due = clock() + LOOK_INTERVAL_S
         self._settled_at: float | None = None  #: when the first look after the last settled trial was made
         self._unfinished: dict[str, str] = {}  #: name of a file in the making -> what to say if it stays so

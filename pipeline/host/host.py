@@ -160,18 +160,26 @@ class Host:
             self.load(generation)
             settings = self.config.run_settings(self._evaluator.version())
             opening = rules.opening_facts(
-                self.farm, generation, genomes, settings, fresh=fresh, keep_bytes=follow_folder
+                self.farm, generation, genomes, settings, fresh=fresh, follow_folder=follow_folder
             )
-            self._open(generation, settings, opening, retry_failed=retry_failed, accept_evaluator=accept_evaluator)
+            arrived = before.keys() - {genome.name for genome in self.farm.genomes} - refused.keys()
+            has_work = bool(opening or arrived or not self.farm.finished)
+            self._open(
+                generation,
+                settings,
+                opening,
+                has_work=has_work,
+                retry_failed=retry_failed,
+                accept_evaluator=accept_evaluator,
+            )
         except InputError:
             self._parts.snapshots.discard_new()
             raise
         self.outputs = Outputs(self.paths.results(generation))
         if not self.farm.attempts:
             self.outputs.move_aside()  # a run that has issued no attempt has no results: these are of an earlier run
-        self.loop.is_open = follow_folder
-        read = {name: stamp for name, stamp in before.items() if name not in refused}
-        self._folder = GenomeFolder(files, read, self.loop.record) if follow_folder else None
+        self.loop.is_open = follow_folder and has_work
+        self._folder = GenomeFolder(files, self.farm, before, self.loop.record) if follow_folder else None
         if self._folder is not None:
             self._folder.note_changed(self.farm, genomes)
             self._folder.note_refused(refused)
@@ -209,7 +217,7 @@ class Host:
             LedgerError: the ledger is damaged.
         """
         assert self.outputs is not None, "begin comes first"
-        if self.farm.finished:
+        if self.is_finished:
             self.outputs.write(self.farm)
             return self._ending(finished=True)
         self._parts.live_status.write(self.progress())  # at once: the file may still be of the generation before
@@ -260,14 +268,15 @@ class Host:
         while True:
             facts = [*self._update_folder(), *self.loop.tick()]
             self._count(facts)
-            if self.farm.finished:  # before callbacks and hooks, which may read them
+            finished = self.is_finished
+            if finished:  # before callbacks and hooks, which may read them
                 outputs.write(self.farm)
             on_facts(facts)
-            if on_progress is not None and (self.farm.finished or time.monotonic() >= progress_due):
+            if on_progress is not None and (finished or time.monotonic() >= progress_due):
                 progress_due = time.monotonic() + PROGRESS_INTERVAL_S
                 on_progress(self.progress())
             parts.hooks.notify(facts, self.farm)
-            if self.farm.finished:
+            if finished:
                 return self._ending(finished=True)
             if self._stop.is_set():
                 return self._ending(stopped=True)
@@ -283,6 +292,11 @@ class Host:
             if parts.live_status.is_due:
                 parts.live_status.write(self.progress())
             parts.wakeups.wait(self._wait_s())
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing more will be played: files may still join a generation that was finished once."""
+        return self.farm.finished and not self.loop.is_open
 
     def _update_folder(self) -> list[Fact]:
         """Lets new files join if the run follows its folder; returns their facts."""
@@ -326,12 +340,12 @@ class Host:
         settings: RunSettings,
         opening: list[Fact],
         *,
+        has_work: bool,
         retry_failed: bool,
         accept_evaluator: bool,
     ) -> None:
         """Records that a generation is opened or resumed. Raises InputError before anything of it is recorded."""
         known = self.farm.generation == generation
-        has_work = bool(opening) or not self.farm.finished
         if has_work or retry_failed:
             require_secrets(self.config, self.root)
         is_new = any(isinstance(fact, RunOpened) for fact in opening)

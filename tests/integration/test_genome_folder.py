@@ -36,9 +36,15 @@ class OpenGeneration:
         for name in genomes:
             self.write(name)
         files = GenomeFiles(self.snapshots, self.folder, 1000)
-        self.files = GenomeFolder(files, files.look(), self._record, lambda: self.now)
+        before = files.look()
         for fact in opening_facts(self.farm, 1, self.snapshots.import_folder(self.folder), SETTINGS, fresh=False):
             self.farm.evolve(fact, 0.0)
+        self.files = GenomeFolder(files, self.farm, before, self._record, lambda: self.now)
+
+    def restart(self) -> None:
+        """Another host goes on with it."""
+        files = GenomeFiles(self.snapshots, self.folder, 1000)
+        self.files = GenomeFolder(files, self.farm, files.look(), self._record, lambda: self.now)
 
     def _record(self, facts: list[Fact]) -> None:
         self.before_record()
@@ -80,6 +86,22 @@ def generation(tmp_path: Path) -> OpenGeneration:
 
 
 # ---------------------------------------------------------------- files that join
+
+
+def test_file_in_the_making_at_a_restart_joins_when_it_is_complete(tmp_path: Path) -> None:
+    """It came while no host was running; a part of it is never taken for a genome."""
+    generation = OpenGeneration(tmp_path, "a")
+    generation.settle()
+    generation.write("b", b"half of")
+    generation.restart()
+    assert generation.look() == []
+    assert generation.files.is_open(generation.farm)
+
+    generation.write("b", b"half of it, and the rest")
+
+    assert generation.look() == []
+    assert generation.look() == ["b"]
+    assert generation.farm.genomes[1].size_bytes == 24
 
 
 def test_new_file_joins_at_the_second_look(generation: OpenGeneration) -> None:

@@ -202,7 +202,7 @@ class SimulatedHost:
         except (Killed, HostError):
             self._end(self._incarnation)
             return
-        if self.loop.farm.finished and not self._all_finished:
+        if self.loop.farm.finished and not self.loop.is_open and not self._all_finished:
             self._end(self._incarnation, graceful=True)  # nothing to play yet: the user tries again
             return
         self._repeat(self._incarnation, SWEEP_S, Wakeups.request_sweep)
@@ -284,17 +284,19 @@ class SimulatedHost:
             time_limit_s=TIME_LIMIT_S,
             evaluator_version=VERSION,
         )
-        opening = opening_facts(farm, self.generation, genomes, settings, fresh=False, keep_bytes=True)
+        opening = opening_facts(farm, self.generation, genomes, settings, fresh=False, follow_folder=True)
+        arrived = before.keys() - {genome.name for genome in farm.genomes}
         all_joined = len(farm.genomes) == self.world.options.genomes
         if farm.finished and all_joined and (names := self._to_be_replaced()):
             self._open_again(names, settings)
             return
-        if opening or not farm.finished or not self.world.options.late:
+        has_work = bool(opening or arrived or not farm.finished)
+        if has_work or not self.world.options.late:
             self.loop.record([HostStarted(pid=self.starts, workers=len(self.machines)), *opening])
         if self.world.options.late:
             self.checker.files = files
-            self.loop.is_open = True
-            self._folder = GenomeFolder(files, before, self.loop.record, lambda: self.world.now)
+            self.loop.is_open = has_work
+            self._folder = GenomeFolder(files, self.loop.farm, before, self.loop.record, lambda: self.world.now)
 
     def _open_again(self, names: set[str], settings: RunSettings) -> None:
         """As `Host.begin_again` does."""
@@ -365,9 +367,10 @@ class SimulatedHost:
         try:
             self._update_folder()
             self.loop.tick()
-            if self.loop.farm.finished and not self._all_finished:
+            is_finished = self.loop.farm.finished and not self.loop.is_open
+            if is_finished and not self._all_finished:
                 self._end(incarnation, graceful=True)  # the next run plays what arrives now
-            elif self.loop.farm.finished and not self.finished:
+            elif is_finished and not self.finished:
                 self._start_next_generation()
         except Killed:
             self._end(incarnation)

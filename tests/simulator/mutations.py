@@ -417,9 +417,9 @@ MUTATIONS = [
     Mutation(
         "new files forgotten at a restart",
         "a file that arrives while no host is there joins at the next start",
-        "opening_facts",
-        "        return joining_facts(farm, genomes)\n",
-        "        return []\n",
+        "GenomeFolder.__init__",
+        "        names = {genome.name for genome in farm.genomes}\n",
+        "        names = before.keys()\n",
     ),
 ]
 

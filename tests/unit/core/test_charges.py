@@ -7,6 +7,7 @@ from pipeline.core import facts as f
 from pipeline.core.facts import RecoveryAction, Settlement
 from pipeline.core.limits import Limits
 from pipeline.core.observation import MachineState, MachineStatus
+from pipeline.core.worker_actions import exclude
 from tests.harness.core import SETTINGS, CoreHarness, facts_of, replace_struct
 
 pytestmark = pytest.mark.rules
@@ -92,6 +93,25 @@ def test_poison_needs_losses_on_two_workers() -> None:
     assert "poison" in poison.reason
     assert all(worker.losses == 0 for worker in core.farm.workers.values())
     assert core.farm.genomes[1].charges == []
+
+
+def test_genome_is_poison_when_only_the_worker_it_took_down_is_left() -> None:
+    """It took one worker down three times and could not be tried by the other one, which is excluded now."""
+    core = CoreHarness("w0", "w1", genomes=1, trials=3, limits=Limits(losses_max=9))
+    core.run_until_ready()
+    genome = core.farm.genomes[0]
+    while len(genome.charges) < 3:
+        on_first = [attempt for attempt in core.farm.workers["w0"].wanted.values() if attempt.outcome is None]
+        core.publish_result(on_first[0].id, Outcome.INTERRUPTED)
+        core.tick()
+    assert genome.trials[0].settlement is None
+
+    tx = core.decide([], sweep=False)
+    exclude(tx, core.farm.workers["w1"], "its share belongs to another farm", withdrawal="w1 is out")
+
+    assert core.settlements() == [Settlement.FAILED] * 3
+    assert "poison" in genome.trials[0].reason
+    assert core.farm.workers["w0"].losses == 0
 
 
 def test_attempt_is_charged_once() -> None:

@@ -77,15 +77,15 @@ def test_new_files_extend_generation() -> None:
     assert [(fact.genome, fact.name) for fact in facts_of(facts, f.GenomeAdded)] == [(3, "c")]
 
 
-def test_changed_bytes_are_kept_if_asked() -> None:
-    """The caller names the files; new ones are added all the same."""
+def test_followed_folder_is_no_reason_to_change_a_generation() -> None:
+    """A file with other bytes is named by the caller; a new one may be in the making, and joins later."""
     farm = opened("a", "b")
     complete(farm)
     files = [genome("a", "1" * 64), genome("b"), genome("c")]
 
-    facts = opening_facts(farm, 1, files, SETTINGS, fresh=False, keep_bytes=True)
+    facts = opening_facts(farm, 1, files, SETTINGS, fresh=False, follow_folder=True)
 
-    assert [(fact.genome, fact.name) for fact in facts_of(facts, f.GenomeAdded)] == [(3, "c")]
+    assert facts == []
     assert changed_files(farm, files) == [files[0]]
 
 
