@@ -298,8 +298,9 @@ AnyFact = (
     | ProbationBegan
 )
 
-encode_fact = msgspec.json.Encoder().encode
-decode_fact = msgspec.json.Decoder(AnyFact).decode
+_encoder, _decoder = msgspec.json.Encoder(), msgspec.json.Decoder(AnyFact)
+encode_fact, encode_facts = _encoder.encode, _encoder.encode_lines
+decode_fact, decode_facts = _decoder.decode, _decoder.decode_lines
 
 
 def kind_of(fact: Fact) -> str:

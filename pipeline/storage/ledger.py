@@ -1,54 +1,45 @@
 """The ledger: the farm's only persistent state. Append-only facts in SQLite on the local disk, one commit per tick.
 
 Owns: durability, and when damage stops the program. Not here: what a fact means. With `synchronous=FULL`, facts survive
-a power cut once `append` has returned. Every row has a checksum and rows are numbered without gaps, so damage is
-detected when it is read and never skipped. Queries use only columns; `body` is decoded, never matched as text.
+a power cut once `append` has returned. Every commit has a checksum and facts are numbered without gaps, so damage is
+detected when it is read and never skipped. Queries use only columns; bodies are decoded, never matched as text.
 """
 
 import contextlib
 import secrets
 import sqlite3
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from inbox_agent.protocol.layout import clean
-from pipeline.core.facts import KINDS, AttemptEnded, Entry, Fact, decode_fact, encode_fact, kind_of
+from pipeline.core.facts import Entry, EpochOpened, EpochRaised, Fact, encode_facts, kind_of
 from pipeline.errors import HostError, InputError, LedgerError, PipelineError
 from pipeline.paths import LEDGER_FILE
+from pipeline.storage.ledger_migration import MIGRATED_VERSION, migrate
+from pipeline.storage.ledger_rows import (
+    COLUMNS,
+    ERROR_CHARS_MAX,
+    SCHEMA,
+    VERSION,
+    Commit,
+    UnreadableRow,
+    decode_commit,
+    insert,
+)
 from pipeline.storage.read_connection import ReadConnection, connect_to_read, is_forbidden, log_of
 
-_SCHEMA = """
-CREATE TABLE farm (id TEXT NOT NULL, version INTEGER NOT NULL, facts INTEGER NOT NULL);
-CREATE TABLE facts (
-    seq INTEGER PRIMARY KEY,
-    at REAL NOT NULL,           -- wall clock of the host, seconds since 1970, for people
-    generation INTEGER NOT NULL, -- 0 before the first one
-    run INTEGER NOT NULL,
-    kind TEXT NOT NULL,         -- the fact's tag
-    worker TEXT,                -- the worker and the attempt that the fact names
-    attempt TEXT,
-    body TEXT NOT NULL,         -- JSON
-    crc INTEGER NOT NULL
-);
-CREATE UNIQUE INDEX issued ON facts (attempt) WHERE kind = 'attempt_issued';
-CREATE INDEX answered ON facts (attempt) WHERE kind IN ('attempt_ended', 'result_late');
-CREATE INDEX epochs ON facts (kind) WHERE kind IN ('epoch_raised', 'epoch_opened');
-CREATE INDEX generations ON facts (generation);
-"""
-VERSION = 2
-_ERROR_CHARS_MAX = 200  # of SQLite's and msgspec's errors, which quote the damaged file
+_FARM = "CREATE TABLE farm (id TEXT NOT NULL, version INTEGER NOT NULL, facts INTEGER NOT NULL);"
 
 
 class Ledger:
     """The facts on disk. One writer per state folder, under its lock; `read_only` may read while it writes.
 
+    A writer converts a ledger of the version before.
+
     Raises:
         LedgerError: damaged, or of another version.
-        InputError: this user may not read it; HostError if it was to be written.
+        InputError: this user may not read it; HostError if it was to be written, or the disk is full.
     """
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
@@ -62,9 +53,10 @@ class Ledger:
         try:
             if isinstance(self._db, sqlite3.Connection):
                 _prepare(self._db, self.path)
+                self._migrate(self._db)
             self.farm_id = self._identify()
-            self._next = self._count_rows() + 1
-        except LedgerError:
+            self._last = self._count_facts()
+        except PipelineError:
             self._db.close()
             raise
         except (sqlite3.Error, UnicodeError) as error:
@@ -78,8 +70,10 @@ class Ledger:
         return sqlite3.connect(self.path, timeout=10, isolation_level=None)
 
     def _failure(self, error: Exception, what: str = "") -> PipelineError:
-        """The error to raise for one of SQLite: a missing right is no damage."""
-        text = f"{self.path}: {what}{clean(str(error), _ERROR_CHARS_MAX)}"
+        """The error to raise for one of SQLite: a missing right or a full disk is no damage."""
+        text = f"{self.path}: {what}{clean(str(error), ERROR_CHARS_MAX)}"
+        if getattr(error, "sqlite_errorcode", 0) in _FULL:
+            return HostError(f"{text}; nothing is lost: free some space and run again")
         if not is_forbidden(error):
             return LedgerError(f"{text}; {_FIX}")
         if self._read_only:
@@ -101,86 +95,97 @@ class Ledger:
                 self._check_version(row[0])
 
     def _check_version(self, version: object) -> None:
-        if version != VERSION:
+        if version == MIGRATED_VERSION:
+            if self._read_only:
+                raise LedgerError(
+                    f"{self.path}: a ledger of version {version}; `pipeline run` converts it to version {VERSION}"
+                )
+        elif version != VERSION:
             raise LedgerError(
                 f"{self.path}: a ledger of version {version!r}, and this pipeline reads version {VERSION} only; "
                 f"use the pipeline that wrote it, {_FIX}"
             )
 
+    def _migrate(self, db: sqlite3.Connection) -> None:
+        if db.execute("SELECT version FROM farm").fetchone() != (MIGRATED_VERSION,):
+            return
+        try:
+            migrate(db)
+        except UnreadableRow as error:
+            raise LedgerError(f"{self.path}: {error}; {_FIX}") from error
+        except (sqlite3.Error, UnicodeError) as error:
+            raise self._failure(error, f"cannot be converted to version {VERSION}: ") from error
+
     def append(self, facts: Sequence[Fact], at: float, generation: int, run: int) -> None:
         """Writes facts in one commit. Raises LedgerError; then none of them is written."""
         if isinstance(self._db, ReadConnection):
             raise LedgerError(f"{self.path}: cannot be written: it was opened to be read")
-        rows = []
-        for seq, fact in enumerate(facts, self._next):
-            named = getattr(fact, "worker", None), getattr(fact, "attempt", None) or None
-            row = (seq, at, generation, run, kind_of(fact), *named, encode_fact(fact).decode())
-            rows.append((*row, _checksum(row)))
+        if not facts:
+            return
+        last = self._last + len(facts)
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-            self._db.execute("UPDATE farm SET facts = ?", (self._next + len(rows) - 1,))
-            self._db.execute("COMMIT")
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                # A commit that was made and reported as failed is not continued.
+                known = self._db.execute("UPDATE farm SET facts = ? WHERE facts = ?", (last, self._last)).rowcount
+                if not known:
+                    raise sqlite3.IntegrityError(f"it does not end with fact {self._last}")
+                insert(self._db, Commit(last, at, generation, run, facts), encode_facts(facts))
         except sqlite3.Error as error:
-            if self._db.in_transaction:
-                self._db.rollback()
             raise LedgerError(f"{self.path}: cannot be written: {error}; nothing is lost, run again") from error
-        self._next += len(rows)
+        self._last = last
 
     def entries(self, *, after: int = 0) -> Iterator[Entry]:
         """All facts by number, checked. Raises LedgerError at the first one that is damaged or missing."""
         expected = after + 1
-        for entry in self._select("seq > ?", after):
-            if entry.seq != expected:
-                raise LedgerError(f"{self.path}: fact {expected} is damaged or missing; {_FIX}")
-            yield entry
-            expected += 1
+        for commit in self._select("last > ?", after):
+            if max(commit.first, after + 1) != expected:
+                raise LedgerError(f"{self.path}: fact {expected} is missing; {_FIX}")
+            yield from (entry for entry in commit.entries() if entry.seq > after)
+            expected = commit.last + 1
 
     def entries_of(self, generation: int, *, after: int = 0, kinds: Sequence[str] = ()) -> Iterator[Entry]:
         """The facts of one generation only, and only of these kinds if there are any. Raises LedgerError."""
-        where = "generation = ? AND seq > ?"
-        if kinds:
-            where += f" AND kind IN ({', '.join('?' * len(kinds))})"
-        return self._select(where, generation, after, *kinds)
+        for commit in self._select("generation = ? AND last > ?", generation, after):
+            for entry in commit.entries():
+                if entry.seq > after and (not kinds or kind_of(entry.fact) in kinds):
+                    yield entry
 
     def entries_of_shares(self, *, after: int = 0) -> Iterator[Entry]:
         """The epoch facts of shares, of all generations. Raises LedgerError."""
-        return self._select("kind IN ('epoch_raised', 'epoch_opened') AND seq > ?", after)
+        for commit in self._select("epochs = 1 AND last > ?", after):
+            for entry in commit.entries():
+                if entry.seq > after and isinstance(entry.fact, EpochRaised | EpochOpened):
+                    yield entry
 
-    def _select(self, where: str, *values: int | str) -> Iterator[Entry]:
-        seq, kind = 0, ""
+    def _select(self, where: str, *values: int) -> Iterator[Commit]:
+        last = 0
         try:
-            columns = "seq, at, generation, run, kind, worker, attempt, body, crc"
-            query = f"SELECT {columns} FROM facts WHERE {where} ORDER BY seq"  # noqa: S608  constants
-            for *row, crc in self._db.execute(query, values):
-                seq, at, generation, run, kind, _worker, _attempt, body = row
-                if not isinstance(body, str) or crc != _checksum(tuple(row)):
-                    raise LedgerError(f"{self.path}: fact {seq} is damaged or missing; {_FIX}")
-                yield Entry(seq, at, generation, run, decode_fact(body))
-        except (msgspec.MsgspecError, RecursionError) as error:
-            if kind not in KINDS:
-                why = f"is of kind {kind!r:.80}, which this pipeline does not know"
-                raise LedgerError(f"{self.path}: fact {seq} {why}; use the pipeline that wrote it, {_FIX}") from error
-            why = f"cannot be read: {clean(str(error), _ERROR_CHARS_MAX)}; {_FIX}"
-            raise LedgerError(f"{self.path}: fact {seq} {why}") from error
+            query = f"SELECT {COLUMNS} FROM commits WHERE {where} ORDER BY last"  # noqa: S608  constants
+            for row in self._db.execute(query, values):
+                commit = decode_commit(row)
+                last = commit.last
+                yield commit
+        except UnreadableRow as error:
+            raise LedgerError(f"{self.path}: {error}; {_FIX}") from error
         except (sqlite3.Error, UnicodeError) as error:  # while reading the next one
-            raise self._failure(error, f"fact {seq + 1} cannot be read: ") from error
+            raise self._failure(error, f"fact {last + 1} cannot be read: ") from error
 
     def generations(self) -> list[int]:
         """The generations that have facts."""
-        found = self._fetch("SELECT DISTINCT generation FROM facts WHERE generation > 0 ORDER BY generation")
+        found = self._fetch("SELECT DISTINCT generation FROM commits WHERE generation > 0 ORDER BY generation")
         return [number for (number,) in found]
 
     def has(self, generation: int) -> bool:
         """Whether a generation has facts."""
-        return bool(self._fetch("SELECT 1 FROM facts WHERE generation = ? LIMIT 1", generation))
+        return bool(self._fetch("SELECT 1 FROM commits WHERE generation = ? LIMIT 1", generation))
 
     def last(self) -> tuple[int, float, int]:
         """Number, time and generation of the last fact of any generation; zeros if there is none."""
         # `+` keeps SQLite from using the index of generations, which is sorted differently.
-        query = "SELECT seq, at, generation FROM facts WHERE +generation > 0 ORDER BY seq DESC LIMIT 1"
-        seq, at, generation = (self._fetch(query) or [(0, 0.0, 0)])[0]
-        return seq, at, generation
+        query = "SELECT last, at, generation FROM commits WHERE +generation > 0 ORDER BY last DESC LIMIT 1"
+        last, at, generation = (self._fetch(query) or [(0, 0.0, 0)])[0]
+        return last, at, generation
 
     def has_issued(self, attempt: str) -> bool:
         """Whether this ledger ever issued that attempt id, in any run of any generation."""
@@ -188,14 +193,12 @@ class Ledger:
 
     def generation_of(self, attempt: str) -> int | None:
         """The generation in which this ledger issued that attempt id; None if it never did."""
-        query = "SELECT generation FROM facts WHERE kind = 'attempt_issued' AND attempt = ?"
-        found = self._fetch(query, attempt)
+        found = self._fetch("SELECT generation FROM attempts WHERE attempt = ?", attempt)
         return int(found[0][0]) if found else None
 
     def has_collected(self, attempt: str) -> bool:
         """Whether a result of that attempt was collected or noted before, in any run of any generation."""
-        found = self._select("kind IN ('attempt_ended', 'result_late') AND attempt = ?", attempt)
-        return any(not isinstance(entry.fact, AttemptEnded) or entry.fact.has_result for entry in found)
+        return bool(self._fetch("SELECT 1 FROM attempts WHERE attempt = ? AND collected = 1", attempt))
 
     def close(self) -> None:
         """Closes the file."""
@@ -215,9 +218,9 @@ class Ledger:
         self._check_version(row[1])
         return str(row[0])
 
-    def _count_rows(self) -> int:
+    def _count_facts(self) -> int:
         # One query, so that no commit can happen between two of them.
-        query = "SELECT COUNT(*), COALESCE(MAX(seq), 0), (SELECT facts FROM farm) FROM facts"
+        query = "SELECT COALESCE(SUM(facts), 0), COALESCE(MAX(last), 0), (SELECT facts FROM farm) FROM commits"
         count, last, written = self._db.execute(query).fetchone()
         if not isinstance(written, int) or not count == last == written:
             known = max(last, written if isinstance(written, int) else 0)
@@ -235,7 +238,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA synchronous=FULL")
     if not tables:
         # In one transaction: a host that is killed in between must not leave half a ledger.
-        db.executescript(f"BEGIN;PRAGMA application_id={_APPLICATION_ID};{_SCHEMA}")
+        db.executescript(f"BEGIN;PRAGMA application_id={_APPLICATION_ID};{_FARM}{SCHEMA}")
         db.execute("INSERT INTO farm VALUES (?, ?, 0)", (secrets.token_hex(8), VERSION))
         db.execute("COMMIT")
 
@@ -257,9 +260,6 @@ _READ_FIX = (
     "give this user the right to read it and the files beside it; after a host was killed, `pipeline status` of "
     "a user who may write here helps"
 )
+#: What SQLite answers if the disk is full, or fails to write. Source: SQLite, "Result and Error Codes".
+_FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE})
 _APPLICATION_ID = 0x47504C31  # "GPL1": distinguishes a ledger from other SQLite files
-
-
-def _checksum(row: tuple[object, ...]) -> int:
-    """Checksum of a row: of all columns but the checksum itself."""
-    return zlib.crc32(repr(row).encode())

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.core.facts import Entry, Fact, HostStopped
 from pipeline.errors import LedgerError
 from pipeline.paths import LEDGER_FILE
-from pipeline.storage import ledger as ledgers
+from pipeline.storage import ledger_rows
 from pipeline.storage.ledger import Ledger
 from tests.fuzz.target import FuzzTarget
 from tests.harness.source_tree import ROOT
@@ -32,12 +32,8 @@ def _ledger() -> tuple[Ledger, sqlite3.Connection]:
 
 def _decode(data: bytes) -> None:
     ledger, db = _ledger()
-    body = data.decode("utf-8", "replace")
-    row = (1, 1.0, 1, 1, "host_stopped", None, None, body)
-    if body.encode() == data:
-        db.execute("UPDATE facts SET body = ?, crc = ?", (body, ledgers._checksum(row)))
-    else:
-        db.execute("UPDATE facts SET body = CAST(? AS TEXT), crc = 0", (data,))
+    crc = ledger_rows._checksum((1, 1, 1.0, 1, 1, 0), data)
+    db.execute("UPDATE commits SET body = ?, crc = ?", (data, crc))
     (entry,) = ledger.entries()
     assert isinstance(entry, Entry)
     assert isinstance(entry.fact, Fact)
@@ -46,8 +42,12 @@ def _decode(data: bytes) -> None:
 def _seeds() -> Iterator[bytes]:
     for path in sorted(_GOLDEN.glob("ledger-*/ledger.db")):
         with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)) as db:
-            for (body,) in db.execute("SELECT body FROM facts"):
-                yield body.encode()
+            (tables,) = db.execute("SELECT group_concat(name) FROM sqlite_master").fetchone()
+            for (body,) in db.execute(
+                f"SELECT CAST(body AS BLOB) FROM {'commits' if 'commits' in tables else 'facts'}"
+            ):
+                yield body
+    yield b'{"fact": "host_stopped", "reason": ""}\n' * 2
     yield b'{"fact": "host_stopped", "reason": "\xff"}'
     yield b'{"fact": "host_stopped", "reason": "", "new": ' + b"[" * 5000
 

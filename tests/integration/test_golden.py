@@ -35,7 +35,8 @@ from pipeline.errors import ExitCode, LedgerError
 from pipeline.host.takeover import start_new_epochs
 from pipeline.paths import LEDGER_FILE
 from pipeline.shares.share_client import ShareClient
-from pipeline.storage.ledger import VERSION, Ledger
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.ledger_rows import VERSION
 from tests.harness import records
 from tests.harness.command_line import pipeline
 from tests.harness.records import FARM, WORKER, attempt, sha256
@@ -83,13 +84,15 @@ TAGS: dict[str, type[Fact]] = {
 
 
 def rows(ledger: Path) -> list[tuple[Any, ...]]:
-    """Every row of a ledger without its checksum, with its body parsed, read without the code under test."""
-    db = sqlite3.connect(ledger)
-    try:
-        query = "SELECT seq, at, generation, run, kind, worker, attempt, body FROM facts ORDER BY seq"
-        return [(*row, json.loads(body)) for *row, body in db.execute(query)]
-    finally:
-        db.close()
+    """Every row of a ledger without its checksum, with its facts parsed, read without the code under test."""
+    with contextlib.closing(sqlite3.connect(ledger)) as db:
+        query = "SELECT last, facts, at, generation, run, epochs, body FROM commits ORDER BY last"
+        return [(*row, [json.loads(line) for line in body.splitlines()]) for *row, body in db.execute(query)]
+
+
+def bodies(ledger: Path) -> list[dict[str, Any]]:
+    """The facts of a ledger, read without the code under test."""
+    return [fact for *_columns, facts in rows(ledger) for fact in facts]
 
 
 WANTED = frozenset(attempt(number) for number in (1, 2, 5))
@@ -131,25 +134,25 @@ def test_fact_tags_are_frozen() -> None:
 
 def test_golden_ledger_has_every_fact_and_field(state: Path) -> None:
     """So that no field, default or enum value can change unnoticed."""
-    bodies = [body for *_columns, body in rows(state / LEDGER_FILE)]
+    written = bodies(state / LEDGER_FILE)
     found: dict[str, set[str]] = {}
-    for body in bodies:
+    for body in written:
         found.setdefault(body["fact"], set()).update(body.keys() - {"fact"})
 
     assert found == {tag: set(kind.__struct_encode_fields__) for tag, kind in TAGS.items()}, (
         "give each field a value other than its default in tests/programs/golden.py, "
         "then run: python -m tests.programs.golden tests/data/golden"
     )
-    assert {body["outcome"] for body in bodies if "outcome" in body} == {outcome.value for outcome in Outcome}
-    assert {body["settlement"] for body in bodies if "settlement" in body} == {how.value for how in Settlement}
-    assert {body["rung"] for body in bodies if "rung" in body} == {action.value for action in RecoveryAction}
+    assert {body["outcome"] for body in written if "outcome" in body} == {outcome.value for outcome in Outcome}
+    assert {body["settlement"] for body in written if "settlement" in body} == {how.value for how in Settlement}
+    assert {body["rung"] for body in written if "rung" in body} == {action.value for action in RecoveryAction}
 
 
 def test_golden_facts_encode_to_same_bytes(state: Path) -> None:
     """A field that was removed would be missing here."""
-    for *_columns, kind, _worker, _attempt, body in rows(state / LEDGER_FILE):
+    for body in bodies(state / LEDGER_FILE):
         fact = decode_fact(json.dumps(body))
-        assert kind_of(fact) == kind == body["fact"]
+        assert kind_of(fact) == body["fact"]
         assert json.loads(encode_fact(fact)) == body
 
 
@@ -159,20 +162,34 @@ def test_golden_ledger_equals_ledger_written_now(state: Path, tmp_path: Path) ->
     golden, today = rows(state / LEDGER_FILE), rows(tmp_path / "today" / LEDGER_FILE)
 
     assert [row[:-1] for row in today] == [row[:-1] for row in golden]
-    for before, now in zip(golden, today, strict=True):
-        assert before[-1].items() <= now[-1].items()
+    for before, now in zip(bodies(state / LEDGER_FILE), bodies(tmp_path / "today" / LEDGER_FILE), strict=True):
+        assert before.items() <= now.items()
 
 
-def test_ledger_columns_match_fact_body(state: Path) -> None:
+def test_ledger_columns_match_facts(state: Path) -> None:
     """Queries use the columns, rules the body."""
-    for *_row, kind, worker, attempt_id, body in rows(state / LEDGER_FILE):
-        assert (kind, worker) == (body["fact"], body.get("worker"))
-        assert attempt_id == (body.get("attempt") or None)
+    seq = 0
+    for last, count, *_columns, epochs, facts in rows(state / LEDGER_FILE):
+        seq += count
+        assert (last, count) == (seq, len(facts))
+        assert epochs == any(fact["fact"] in ("epoch_raised", "epoch_opened") for fact in facts)
+
+
+def test_ledger_attempts_match_facts(state: Path) -> None:
+    """Each issued attempt with its generation, and whether a result of it was collected."""
+    facts = bodies(state / LEDGER_FILE)
+    collected = {fact["attempt"] for fact in facts if fact["fact"] == "result_late" or fact.get("answered")}
+    with contextlib.closing(sqlite3.connect(state / LEDGER_FILE)) as db:
+        found = db.execute("SELECT attempt, generation, collected FROM attempts").fetchall()
+
+    assert {row[0] for row in found} == {fact["attempt"] for fact in facts if fact["fact"] == "attempt_issued"}
+    assert {row[0] for row in found if row[2]} == collected
+    assert all(name.startswith(f"g{generation:04d}-") for name, generation, _collected in found)
 
 
 def test_ledger_from_before_evaluator_versions_is_replayed(tmp_path: Path) -> None:
     """Fields that were added have defaults: the version is not known, and that of the first worker counts."""
-    shutil.copytree(GOLDEN / f"ledger-{VERSION}-without-evaluators", tmp_path / "state")
+    shutil.copytree(GOLDEN / "ledger-2-without-evaluators", tmp_path / "state")
     with contextlib.closing(Ledger(tmp_path / "state")) as ledger:
         found = Farm(ledger.farm_id, ["vm-0", "vm-1"])
         replay(ledger.entries(), found, 7)
@@ -276,7 +293,7 @@ def test_golden_generations_are_separate(farm: Callable[[int], Farm], state: Pat
 # ----------------------------------------------------------------------------------------------- a ledger of version 1
 
 REFUSAL = (
-    "a ledger of version 1, and this pipeline reads version 2 only; use the pipeline that wrote it, "
+    "a ledger of version 1, and this pipeline reads version 3 only; use the pipeline that wrote it, "
     "restore the state folder from a backup, or move it away to begin a new farm"
 )
 

@@ -54,7 +54,7 @@ from pipeline.shares.smb import messages as smb
 from pipeline.shares.smb import session, statuses
 from pipeline.shares.smb.change_notify import ChangeNotify
 from pipeline.shares.smb.session import SmbAccess, SmbSession
-from pipeline.storage import ledger as ledgers
+from pipeline.storage import ledger_rows
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveStatus, read_live_status
 from tests.harness.evaluator_harness import FUNCTION, SCRIPTED, EvaluatorHarness, evaluator_options
@@ -133,10 +133,9 @@ def test_ledger_row_is_fact_or_ledger_error(tmp_path_factory: pytest.TempPathFac
         ledger = Ledger(folder)
         ledger.append([ENDED], at=1.0, generation=1, run=1)
         ledger.close()
-    text = body.decode("utf-8", "replace")
     db = sqlite3.connect(folder / LEDGER_FILE)
-    row = (1, 1.0, 1, 1, kind_of(ENDED), None, ENDED.attempt, text)
-    db.execute("UPDATE facts SET body = ?, crc = ?", (text, ledgers._checksum(row)))
+    crc = ledger_rows._checksum((1, 1, 1.0, 1, 1, 0), body)
+    db.execute("UPDATE commits SET body = ?, crc = ?", (body, crc))
     db.commit()
     db.close()
 

@@ -1,6 +1,7 @@
 """The ledger on a real disk: its content, its order, and its errors when it is damaged."""
 
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -26,7 +27,10 @@ from pipeline.errors import LedgerError
 from pipeline.paths import LEDGER_FILE
 from pipeline.storage import ledger as ledgers
 from pipeline.storage.ledger import Ledger
+from pipeline.storage.ledger_rows import SCHEMA
 from tests.harness.records import attempt
+from tests.harness.source_tree import ROOT
+from tests.harness.waiting import PATIENCE_S
 
 FIX = "restore the state folder from a backup, or move it away to begin a new farm"
 
@@ -52,9 +56,10 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def written(folder: Path) -> Path:
-    """A ledger with a few facts, closed properly; its path."""
+    """A ledger with a few facts in three commits, closed properly; its path."""
     ledger = Ledger(folder)
-    ledger.append(STORY, at=1.5, generation=7, run=1)
+    for facts in (STORY[:2], STORY[2:4], STORY[4:]):
+        ledger.append(facts, at=1.5, generation=7, run=1)
     ledger.close()
     return ledger.path
 
@@ -228,7 +233,8 @@ def test_selection_uses_index(folder: Path, written: Path) -> None:
     assert len(asked) == len(queries)
     for question in asked:
         plan = [step for *_numbers, step in ledger._db.execute(f"EXPLAIN QUERY PLAN {question}")]
-        assert plan[0].startswith("SEARCH facts USING") and "INDEX" in plan[0], (question, plan)
+        assert plan[0].startswith("SEARCH") and ("INDEX" in plan[0] or "PRIMARY KEY" in plan[0]), (question, plan)
+        assert len(plan) == 1, "the order is that of the index"
     ledger.close()
 
 
@@ -262,7 +268,7 @@ def test_reader_sees_whole_commits(folder: Path) -> None:
     assert [entry.fact for entry in reader.entries()] == [STORY[0]]
 
     writer._db.execute("BEGIN IMMEDIATE")
-    writer._db.execute("INSERT INTO facts VALUES (2, 1.0, 7, 1, 'host_stopped', NULL, NULL, 'half of a commit', 0)")
+    writer._db.execute("INSERT INTO commits VALUES (2, 1, 1.0, 7, 1, 0, 'half of a commit', 0)")
     assert list(reader.entries(after=1)) == []
     writer._db.execute("ROLLBACK")
 
@@ -340,9 +346,10 @@ def test_ledger_opens_in_folder_of_any_name(tmp_path: Path, name: str) -> None:
 
 
 def test_flipped_bit_in_fact_is_detected(folder: Path, written: Path) -> None:
-    """Every fact is checked when it is read; earlier ones are still returned, none is guessed."""
+    """Every commit is checked when it is read; earlier ones are still returned, none is guessed."""
     data = bytearray(written.read_bytes())
-    where = data.find(attempt(3).encode(), data.find(b'"fact":"attempt_issued"'))
+    where = data.find(b'"attempt":"' + attempt(3).encode())
+    assert where > 0
     for bit in range(8):
         damaged = data.copy()
         damaged[where] ^= 1 << bit
@@ -350,32 +357,33 @@ def test_flipped_bit_in_fact_is_detected(folder: Path, written: Path) -> None:
 
         ledger = Ledger(folder)
         entries = ledger.entries()
-        assert [next(entries).fact for _ in range(3)] == list(STORY[:3])
+        assert [next(entries).fact for _ in range(2)] == list(STORY[:2])
         with pytest.raises(LedgerError, match=f"fact 4 .*{FIX}"):
             next(entries)
         ledger.close()
 
 
-@pytest.mark.parametrize("seq", [1, 3, 5])
-@pytest.mark.parametrize("change", ["body = body || ' '", "crc = crc + 1", "body = ''", "body = x'ff'"])
-def test_changed_fact_is_detected(folder: Path, written: Path, seq: int, change: str) -> None:
+@pytest.mark.parametrize("last", [2, 4, 5])
+@pytest.mark.parametrize(
+    "change", ["crc = crc + 1", "body = CAST(body || ' ' AS BLOB)", "body = CAST(body AS TEXT)", "body = x''"]
+)
+def test_changed_commit_is_detected(folder: Path, written: Path, last: int, change: str) -> None:
     """First, middle or last: the checksum shows it."""
-    alter(written, f"UPDATE facts SET {change} WHERE seq = {seq}")
+    alter(written, f"UPDATE commits SET {change} WHERE last = {last}")
 
-    assert f"fact {seq} is damaged or missing; {FIX}" in complaint(folder)
+    assert f"the commit of fact {last} is damaged; {FIX}" in complaint(folder)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        *("at = 99.0", "generation = 8", "run = 2"),
-        *("kind = 'host_started'", "kind = 'attempt_issued '", "worker = 'vm-1'", "worker = NULL"),
-        *("attempt = 'x'", "attempt = NULL"),
+        *("at = 99.0", "generation = 8", "run = 2", "epochs = 1"),
+        *("facts = 1", "facts = 'x'"),
     ],
 )
-def test_changed_columns_of_fact_are_detected(folder: Path, written: Path, change: str) -> None:
+def test_changed_columns_of_commit_are_detected(folder: Path, written: Path, change: str) -> None:
     """The checksum covers every column, because queries select facts by them."""
-    alter(written, f"UPDATE facts SET {change} WHERE seq = 3")
+    alter(written, f"UPDATE commits SET {change} WHERE last = 4")
 
     assert FIX in complaint(folder)
 
@@ -383,39 +391,49 @@ def test_changed_columns_of_fact_are_detected(folder: Path, written: Path, chang
 @pytest.mark.parametrize("value", ["NULL", "1.5", str(2**62), "3"])
 def test_changed_column_type_is_detected(folder: Path, written: Path, value: str) -> None:
     """A flipped bit may turn text into a number or NULL."""
-    any_type = "UPDATE sqlite_master SET sql = replace(sql, 'body TEXT NOT NULL', 'body')"
+    any_type = "UPDATE sqlite_master SET sql = replace(sql, 'body BLOB NOT NULL', 'body')"
     alter(written, "PRAGMA writable_schema = ON", any_type)
-    alter(written, f"UPDATE facts SET body = {value} WHERE seq = 3")
+    alter(written, f"UPDATE commits SET body = {value} WHERE last = 4")
 
     assert FIX in complaint(folder)
 
 
-@pytest.mark.parametrize("seq", [1, 3])
-def test_deleted_fact_is_detected(folder: Path, written: Path, seq: int) -> None:
+@pytest.mark.parametrize("last", [2, 4])
+def test_deleted_commit_is_detected(folder: Path, written: Path, last: int) -> None:
     """A gap is found when the ledger is opened, by readers as well."""
-    alter(written, f"DELETE FROM facts WHERE seq = {seq}")
+    alter(written, f"DELETE FROM commits WHERE last = {last}")
 
-    assert complaint(folder) == f"{written}: 1 of 5 facts are missing; {FIX}"
+    assert complaint(folder) == f"{written}: 2 of 5 facts are missing; {FIX}"
     assert FIX in complaint(folder, read_only=True)
 
 
-def test_deleted_last_fact_is_detected(folder: Path, written: Path) -> None:
+def test_deleted_last_commit_is_detected(folder: Path, written: Path) -> None:
     """Without its end a ledger would count a settled trial again."""
-    alter(written, "DELETE FROM facts WHERE seq = 5")
+    alter(written, "DELETE FROM commits WHERE last = 5")
 
     assert FIX in complaint(folder)
 
 
-def test_swapped_facts_are_detected(folder: Path, written: Path) -> None:
-    """The checksum includes the number of the fact."""
+def test_commit_missing_while_ledger_is_open_is_detected(folder: Path, written: Path) -> None:
+    """Its facts are not skipped."""
+    ledger = Ledger(folder)
+    alter(written, "DELETE FROM commits WHERE last = 4")
+
+    with pytest.raises(LedgerError, match=f"fact 3 is missing; {FIX}"):
+        list(ledger.entries())
+    ledger.close()
+
+
+def test_swapped_commits_are_detected(folder: Path, written: Path) -> None:
+    """The checksum includes the number of the last fact."""
     alter(
         written,
-        "UPDATE facts SET seq = -2 WHERE seq = 2",
-        "UPDATE facts SET seq = 2 WHERE seq = 3",
-        "UPDATE facts SET seq = 3 WHERE seq = -2",
+        "UPDATE commits SET last = -2 WHERE last = 2",
+        "UPDATE commits SET last = 2 WHERE last = 4",
+        "UPDATE commits SET last = 4 WHERE last = -2",
     )
 
-    assert "fact 2 is damaged or missing" in complaint(folder)
+    assert "the commit of fact 2 is damaged" in complaint(folder)
 
 
 def test_unknown_fact_is_refused(folder: Path, written: Path) -> None:
@@ -426,15 +444,16 @@ def test_unknown_fact_is_refused(folder: Path, written: Path) -> None:
 
     message = complaint(folder)
     assert (
-        "fact 6 is of kind 'from_the_future', which this pipeline does not know; use the pipeline that wrote" in message
+        "the commit of fact 6 has a fact of kind 'from_the_future', which this pipeline does not know; "
+        "use the pipeline that wrote it" in message
     )
     assert FIX in message
 
 
-@pytest.mark.parametrize("column", ["body", "kind"])
+@pytest.mark.parametrize("column", ["body", "facts"])
 def test_error_about_damaged_text_is_one_short_printable_line(folder: Path, written: Path, column: str) -> None:
-    """SQLite and msgspec quote the damaged text, whatever it contains."""
-    alter(written, f"UPDATE facts SET {column} = CAST(x'1b5b324aff' || zeroblob(10000) AS TEXT) WHERE seq = 2")
+    """SQLite quotes the damaged text, whatever it contains."""
+    alter(written, f"UPDATE commits SET {column} = CAST(x'1b5b324aff' || zeroblob(10000) AS TEXT) WHERE last = 2")
 
     message = complaint(folder)
 
@@ -479,15 +498,15 @@ def test_damaged_file_yields_no_facts(folder: Path, written: Path, damage: str) 
 
 def test_other_ledger_version_is_refused(folder: Path, written: Path) -> None:
     """This version does not read the ledger of a newer one."""
-    alter(written, "UPDATE farm SET version = 3")
+    alter(written, "UPDATE farm SET version = 4")
 
-    assert "a ledger of version 3, and this pipeline reads version 2 only" in complaint(folder)
-    assert "a ledger of version 3, and this pipeline reads version 2 only" in complaint(folder, read_only=True)
+    assert "a ledger of version 4, and this pipeline reads version 3 only" in complaint(folder)
+    assert "a ledger of version 4, and this pipeline reads version 3 only" in complaint(folder, read_only=True)
 
 
 def test_other_ledger_version_names_fix(folder: Path, written: Path) -> None:
     """The line names the fix."""
-    alter(written, "UPDATE farm SET version = 3")
+    alter(written, "UPDATE farm SET version = 4")
 
     assert f"; use the pipeline that wrote it, {FIX}" in complaint(folder)
 
@@ -500,7 +519,7 @@ def test_ledger_without_version_is_refused(folder: Path, written: Path) -> None:
         assert f"it says neither its farm nor its version; {FIX}" in complaint(folder, read_only=read_only)
 
 
-@pytest.mark.parametrize("table", ["CREATE TABLE facts (x)", "CREATE TABLE farm (name)"])
+@pytest.mark.parametrize("table", ["CREATE TABLE commits (x)", "CREATE TABLE farm (name)"])
 def test_foreign_database_is_refused(folder: Path, table: str) -> None:
     """A SQLite file of another program with tables of the same names is no ledger."""
     folder.mkdir()
@@ -522,7 +541,7 @@ def test_foreign_database_is_not_changed(folder: Path) -> None:
 
 def test_refused_ledger_file_is_closed(folder: Path, written: Path) -> None:
     """Its file can be moved away at once, as the fix says, also on Windows."""
-    alter(written, "DELETE FROM facts WHERE seq = 3")
+    alter(written, "DELETE FROM commits WHERE last = 4")
 
     assert files_held_by_a_refusal(folder) == []
 
@@ -550,7 +569,7 @@ def test_every_query_of_damaged_ledger_raises_its_error(
 ) -> None:
     """Also if it was damaged while it was open."""
     ledger = Ledger(folder)
-    alter(written, "DROP TABLE facts")
+    alter(written, "DROP TABLE commits", "DROP TABLE attempts")
 
     with pytest.raises(LedgerError, match="no such table"):
         ask(ledger)
@@ -603,7 +622,7 @@ def test_full_disk_writes_no_partial_commit(folder: Path, written: Path) -> None
 
 def test_partly_created_ledger_is_completed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The creation was interrupted between two tables: either all of them exist, or none."""
-    monkeypatch.setattr(ledgers, "_SCHEMA", f"{ledgers._SCHEMA}THE END;")
+    monkeypatch.setattr(ledgers, "SCHEMA", f"{SCHEMA}THE END;")
     with pytest.raises(LedgerError):
         Ledger(folder)
     monkeypatch.undo()
@@ -612,3 +631,57 @@ def test_partly_created_ledger_is_completed(folder: Path, monkeypatch: pytest.Mo
 
     assert ledger.farm_id
     ledger.close()
+
+
+# ------------------------------------------------------------------------------------------------------ killed hosts
+
+
+def test_killed_host_leaves_whole_commits(folder: Path) -> None:
+    """Every commit that was reported is there, and no part of another one."""
+    program = """
+import sys
+from pathlib import Path
+from pipeline.core.facts import HostStopped
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.ledger_rows import SCHEMA
+ledger = Ledger(Path(sys.argv[1]))
+while True:
+    ledger.append([HostStopped(reason="x" * 300)] * 7, at=1.0, generation=7, run=1)
+    print(ledger.last()[0], flush=True)
+"""
+    host = subprocess.Popen([sys.executable, "-c", program, folder], stdout=subprocess.PIPE, cwd=ROOT)
+    assert host.stdout is not None
+    for _ in range(20):
+        host.stdout.readline()
+    host.kill()
+    *_earlier, reported = host.stdout.read().split() or [b"140"]
+    host.wait(PATIENCE_S)
+    host.stdout.close()
+
+    found = len(reads(folder))
+
+    assert found >= int(reported)
+    assert found % 7 == 0
+
+
+def test_commit_that_was_made_and_reported_as_failed_is_kept(
+    folder: Path, written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk may fail after it has stored a commit. This process writes nothing more; the next one continues it."""
+
+    class FailingLate(sqlite3.Connection):
+        def __exit__(self, *error: Any) -> Any:
+            super().__exit__(*error)
+            raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=FailingLate))
+        ledger = Ledger(folder)
+    with pytest.raises(LedgerError, match="cannot be written: disk I/O error"):
+        ledger.append([issued(4), issued(5)], at=2.0, generation=7, run=1)
+    for facts in ([issued(6)], [issued(6), issued(7)], [issued(6), issued(7), issued(8)]):
+        with pytest.raises(LedgerError, match="cannot be written"):
+            ledger.append(facts, at=3.0, generation=7, run=1)
+    ledger.close()
+
+    assert [entry.fact for entry in reads(folder)] == [*STORY, issued(4), issued(5)]

@@ -451,7 +451,7 @@ def test_damaged_outputs_are_reported(spoilt_outputs: Path, table: bytes, summar
 def test_damaged_ledger_is_reported(verified_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line with the fix; nothing is guessed."""
     with sqlite3.connect(verified_project / "state" / "ledger.db") as db:
-        db.execute("DELETE FROM facts WHERE seq = 5")
+        db.execute("DELETE FROM commits WHERE last = (SELECT MAX(last) FROM commits)")
     db.close()
 
     code, out, err = pipeline(capsys, "verify", "--root", verified_project)

@@ -3,9 +3,9 @@
 python -m tests.programs.golden tests/data/golden
 
 writes `ledger-<version>/` and `share-<layout>/`. They represent what users have on disk: they are written again only
-when a fact, a field or a record is added, and a new version gets its own folder. `ledger-1/` was written by this file
-with the code of ledger version 1. `tests/integration/test_golden.py` reads the data, and checks that this program still
-writes the same.
+when a fact, a field or a record is added, and a new version gets its own folder. `ledger-1/` and `ledger-2/` were
+written by this file with the code of those versions. `tests/integration/test_golden.py` reads the data, and checks that
+this program still writes the same.
 """
 
 import shutil
@@ -57,7 +57,8 @@ from pipeline.core.facts import (
 )
 from pipeline.core.requests import ShareAction
 from pipeline.shares.share_client import ShareClient
-from pipeline.storage.ledger import VERSION, Ledger
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.ledger_rows import VERSION
 from tests.harness import records
 from tests.harness.agent_harness import FakeClock, ScriptedEvaluator
 from tests.harness.records import FARM, WORKER, attempt

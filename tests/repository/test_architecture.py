@@ -70,7 +70,12 @@ ONE_PLACE = {
     "starlette": {"pipeline.ui.web_server"},
     "uvicorn": {"pipeline.ui.web_server"},
     "plotly": set(),  # its script is read as a resource
-    "sqlite3": {"pipeline.storage.ledger", "pipeline.storage.read_connection"},
+    "sqlite3": {
+        "pipeline.storage.ledger",
+        "pipeline.storage.ledger_migration",
+        "pipeline.storage.ledger_rows",
+        "pipeline.storage.read_connection",
+    },
     "smbprotocol": {
         "pipeline.shares.smb.change_notify",
         "pipeline.shares.smb.messages",

@@ -62,7 +62,7 @@ INTERNAL = {
     "pipeline.inspection.project_reader._NAMED_MAX",
     "pipeline.shares.result_collector._NAMED_MAX",
     "pipeline.shares.smb.messages.CREDITS_MAX",
-    "pipeline.storage.ledger._ERROR_CHARS_MAX",
+    "pipeline.storage.ledger_rows.ERROR_CHARS_MAX",
     "pipeline.ui.display._NAME_CELLS_MAX",
     "pipeline.ui.display._PROBLEMS_MAX",
     "pipeline.ui.display._WORKERS_MIN",
