@@ -57,6 +57,8 @@ lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The figures of a run of half an hour on a quiet machine, with their targets. BENCH="--quick" is rougher; "--only PART"
+# measures a part; "--history FILE" keeps the figures of each commit, and "--history FILE --trend" shows them.
 bench: .venv/bench
 	$(BIN)/python -m bench $(BENCH)
 

@@ -14,19 +14,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.samples import NotMeasured
+
 ROOT = Path(__file__).resolve().parent.parent
 TIME_LIMIT_S = 900.0
-
-
-class NotMeasured(Exception):
-    """There is no figure; the message is the reason, in a few words."""
 
 
 def apart(function: Callable[..., Any], place: Path, *, quietly: bool = False, **arguments: Any) -> Any:
     """The result of `function(folder, **arguments)`. Without a `folder` it gets an empty one, removed afterwards.
 
     Raises:
-        NotMeasured: a package is not installed, or the process failed.
+        NotMeasured: a package is not installed, the function found no figure, or the process failed.
     """
     notes = Path(tempfile.mkdtemp(dir=place))
     folder = notes / "w"
@@ -56,8 +54,8 @@ def _run(target: str, notes: Path, quietly: bool) -> Any:
             printed = (notes / "output.txt").read_text(errors="replace").strip()
             print(f"{target} failed:\n{printed[-2000:]}", file=sys.stderr)
         raise NotMeasured("failed") from None
-    if "missing" in answer:
-        raise NotMeasured(f"{answer['missing']} is not installed")
+    if "reason" in answer:
+        raise NotMeasured(answer["reason"])
     return answer["value"]
 
 
@@ -68,7 +66,9 @@ def _serve(target: str, notes: Path) -> None:
     try:
         answer = {"value": function(**arguments)}
     except ModuleNotFoundError as error:
-        answer = {"missing": error.name}
+        answer = {"reason": f"{error.name} is not installed"}
+    except NotMeasured as error:
+        answer = {"reason": str(error)}
     (notes / "answer.json").write_text(json.dumps(answer))
 
 

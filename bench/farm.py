@@ -1,67 +1,88 @@
-"""The farm itself, through its public API: opens one, warms its workers up and measures one generation.
-
-Rates and the host's CPU time are taken from progress reports, from the first that shows a result to the last.
-"""
+"""The farm itself: a project whose every tick can be seen, and the rate of one generation with warm workers."""
 
 import csv
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from bench.apart import ROOT
 from bench.games import genomes
-from pipeline import Evaluator, OpenFarm, Progress, open_farm
+from bench.interval import Interval
+from pipeline import Progress
+from pipeline.config import load_config
+from pipeline.core.facts import Fact
+from pipeline.host.host import Host
 
-EVALUATOR = Evaluator(python="bench.games:play", folder=ROOT, time_limit_s=120.0)
+LOCAL = "[evaluator]\npython = 'bench.games:play'\ntime_limit_s = 120\n[local]\nworkers = {workers}\n"
 NAPS_PER_WORKER = 10
 
 
-class Interval:
-    """Wall time, CPU time and count from the first progress report with a result to the last."""
+class Farm:
+    """An open project; unlike `OpenFarm` it shows the facts of each tick, as `pipeline run` gets them."""
 
-    def __init__(self) -> None:
-        self._first: tuple[float, float, int] | None = None
-        self._last = (0.0, 0.0, 0)
+    def __init__(self, host: Host) -> None:
+        self._host = host
 
-    def note(self, progress: Progress) -> None:
-        """For `on_progress`."""
-        if progress.settled:
-            self._last = (time.monotonic(), time.process_time(), progress.completed)
-            self._first = self._first or self._last
+    def begin(self, given: Mapping[str, bytes]) -> None:
+        """Begins the next generation with these genomes."""
+        number = self._host.farm.generation + 1
+        folder = self._host.paths.genomes(number)
+        folder.mkdir(parents=True)
+        for name, data in given.items():
+            (folder / name).write_bytes(data)
+        self._host.begin(number)
 
-    def figures(self, count: int) -> dict[str, float]:
-        """Evaluations per second, and CPU milliseconds of this process for each."""
-        assert self._first is not None
-        assert self._last[2] == count, f"{self._last[2]} of {count} were completed"
-        wall_s, cpu_s, played = (last - first for first, last in zip(self._first, self._last, strict=True))
-        return {"rate": played / wall_s, "cpu_ms": 1000 * cpu_s / played}
+    def play(
+        self,
+        on_facts: Callable[[list[Fact]], None] = lambda _facts: None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        """Plays the generation that was begun to its end; `on_facts` is called at the end of every tick."""
+        ending = self._host.play(on_progress, on_facts)
+        assert ending.finished, ending.diagnosis
+
+    def progress(self) -> Progress:
+        """Where the generation stands."""
+        return self._host.progress()
+
+    def rows(self, name: str = "results.csv") -> list[dict[str, str]]:
+        """The rows of one of the tables in the results folder of the generation."""
+        path = self._host.paths.results(self._host.farm.generation) / name
+        with open(path, newline="", encoding="utf-8-sig") as table:
+            return list(csv.DictReader(table))
 
 
-def measure(folder: str, count: int, order: str = "noop 0", workers: int = 2, queue_depth: int = 0) -> dict[str, float]:
-    """Rate and CPU time per evaluation; a queue depth of 0 is the default one."""
-    interval = Interval()
-    with warm_farm(folder, workers, queue_depth) as farm:
-        farm.evaluate(genomes(order, count), on_progress=interval.note)
-    return interval.figures(count)
+def measure(folder: str, count: int, order: str = "noop 0", workers: int = 2) -> dict[str, float]:
+    """The figures of an interval: rates, and CPU time for each evaluation."""
+    with warm_farm(folder, workers) as farm:
+        return measured(farm, count, order)
+
+
+def measured(farm: Farm, count: int, order: str = "noop 0") -> dict[str, float]:
+    """The same, of a farm whose workers are warm."""
+    given = genomes(order, count)
+    interval = Interval(count)
+    farm.begin(given)
+    farm.play(interval.on_facts)
+    return interval.figures()
 
 
 @contextmanager
-def warm_farm(folder: str, workers: int, queue_depth: int = 0) -> Iterator[OpenFarm]:
-    """A farm in which every worker has completed an evaluation."""
-    root = Path(folder) / "farm"
-    root.mkdir()
-    if queue_depth:
-        (root / "pipeline.toml").write_text(f"[local]\nqueue_depth = {queue_depth}\n")
-    with open_farm(root, evaluator=EVALUATOR, workers=workers, trials_per_genome=1) as farm:
+def warm_farm(folder: str, workers: int) -> Iterator[Farm]:
+    """A farm of local workers, of which every one has completed an evaluation."""
+    with open_farm(Path(folder) / "farm", LOCAL.format(workers=workers)) as farm:
         while True:
-            farm.evaluate(genomes("nap 0.02", workers * NAPS_PER_WORKER))
-            if len({row["pid"] for row in results(farm)}) == workers:
+            farm.begin(genomes("nap 0.02", workers * NAPS_PER_WORKER))
+            farm.play()
+            if len({row["pid"] for row in farm.rows()}) == workers:
                 break
         yield farm
 
 
-def results(farm: OpenFarm) -> list[dict[str, str]]:
-    """The rows of `results.csv` of the generation evaluated last."""
-    with open(farm.results / "results.csv", newline="", encoding="utf-8-sig") as table:
-        return list(csv.DictReader(table))
+@contextmanager
+def open_farm(root: Path, config: str) -> Iterator[Farm]:
+    """The farm of a project with this configuration, in a new folder, and one trial for each genome."""
+    root.mkdir()
+    (root / "pipeline.toml").write_text(f"[generation]\ntrials_per_genome = 1\n{config}")
+    with Host(root, load_config(root), ROOT) as host:
+        yield Farm(host)

@@ -7,20 +7,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from bench.apart import ROOT, apart
+from bench.command import command
 from bench.farm import warm_farm
 from bench.games import genomes
-from bench.rounds import figure, in_turn, note
-from bench.table import Row, limit
+from bench.rounds import ROUNDS, figure, in_turn, note, once
+from bench.samples import Samples
+from bench.table import Row
+from bench.targets import FIRST_SCREEN_S, REPORT_S, WATCHING_PERCENT
 from inbox_agent.protocol.layout import Outcome
 from pipeline import Progress
 from pipeline.core import facts as f
 from pipeline.core.facts import Fact, RunSettings, Settlement
 from pipeline.storage.ledger import Ledger
 
-FIRST_SCREEN_S, REPORT_S, WATCHING_PERCENT = 1.0, 5.0, 2.0
 TRIALS, WORKERS = 3, 8
 _CONFIG = "[evaluator]\ncommand = ['play']\n[local]\nworkers = 8\n"
 
@@ -28,38 +31,54 @@ _CONFIG = "[evaluator]\ncommand = ['play']\n[local]\nworkers = 8\n"
 def rows(place: Path, *, quick: bool) -> list[Row]:
     """Seconds of each command, and the additional CPU time of a host that is watched."""
     fraction = 10 if quick else 1
-    rounds = 1 if quick else 3
-    jobs = {
-        "first screen": lambda: apart(command, place, verb="top", generations=10, genomes=1000 // fraction),
-        "report": lambda: apart(command, place, verb="report", generations=100, genomes=100 // fraction),
-    }
-    measured = in_turn(jobs, rounds)
-    first, page = measured.values()
+    first, page = in_turn(
+        {
+            "first screen": partial(apart, of_ledger, place, verb="top", generations=10, genomes=1000 // fraction),
+            "report": partial(apart, of_ledger, place, verb="report", generations=100, genomes=100 // fraction),
+        },
+        1 if quick else ROUNDS,
+    ).values()
     seconds = 4.0 if quick else 12.0
-    plain = in_turn({"unwatched host": lambda: apart(host_cpu, place, seconds=seconds, watched=False)}, 1)
-    watched = in_turn({"watched host": lambda: apart(host_cpu, place, seconds=seconds, watched=True)}, 1)
-    without, with_it = figure(plain["unwatched host"], "percent"), figure(watched["watched host"], "percent")
-    more = None if without is None or with_it is None else max(0.0, with_it - without)
+    plain = once("unwatched host", partial(apart, host_cpu, place, seconds=seconds, watched=False))
+    watched = once("watched host", partial(apart, host_cpu, place, seconds=seconds, watched=True))
     return [
-        limit("pipeline top, 10 generations of 1,000 genomes", figure(first, "s"), "s", FIRST_SCREEN_S, note(first)),
-        limit("pipeline report --all, 100 generations of 100", figure(page, "s"), "s", REPORT_S, note(page)),
-        limit("CPU that watching costs the host", more, "% of a core", WATCHING_PERCENT),
+        Row(
+            what="pipeline top, 10 generations of 1,000 genomes",
+            figure=figure(first, "s"),
+            unit="s",
+            target=FIRST_SCREEN_S,
+            note=note(first),
+        ),
+        Row(
+            what="pipeline report --all, 100 generations of 100",
+            figure=figure(page, "s"),
+            unit="s",
+            target=REPORT_S,
+            note=note(page),
+        ),
+        Row(
+            what="CPU that watching costs the host",
+            figure=_difference(figure(watched, "percent"), figure(plain, "percent")),
+            unit="% of a core",
+            target=WATCHING_PERCENT,
+            note=note(plain, watched),
+        ),
     ]
 
 
-def command(folder: str, verb: str, generations: int, genomes: int) -> dict[str, float]:
-    """Runs a command on a ledger of `generations` generations; returns its wall time."""
+def _difference(more: Samples | None, less: Samples | None) -> Samples | None:
+    return Samples((max(0.0, more.median - less.median),)) if more is not None and less is not None else None
+
+
+def of_ledger(folder: str, verb: str, generations: int, genomes: int) -> dict[str, float]:
+    """Runs a command on a ledger of `generations` generations."""
     root = Path(folder)
     (root / "pipeline.toml").write_text(_CONFIG)
     ledger = Ledger(root / "state")
     for generation in range(1, generations + 1):
         ledger.append(list(_generation(generation, genomes)), 1_790_000_000.0 + 1000 * generation, generation, 1)
     ledger.close()
-    options = ["--once"] if verb == "top" else ["--all"]
-    began = time.perf_counter()
-    line = [sys.executable, "-m", "pipeline", verb, *options, "--root", folder]
-    subprocess.run(line, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return {"s": time.perf_counter() - began}
+    return command(verb, "--once" if verb == "top" else "--all", root=folder)
 
 
 def host_cpu(folder: str, seconds: float, watched: bool) -> dict[str, float]:
@@ -75,7 +94,8 @@ def host_cpu(folder: str, seconds: float, watched: bool) -> dict[str, float]:
             marks.append((time.monotonic(), time.process_time()))
 
     with warm_farm(folder, WORKERS) as farm:
-        farm.evaluate(genomes(f"nap {seconds:g}", WORKERS), on_progress=watch)
+        farm.begin(genomes(f"nap {seconds:g}", WORKERS))
+        farm.play(on_progress=watch)
     for process in readers:
         process.kill()
         process.wait()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 FLUSHES = 50
-PACKAGES = ("distributed", "ray")
+PACKAGES = ("distributed", "ray", "pebble")
 
 
 def describe(disk: Path) -> dict[str, Any]:

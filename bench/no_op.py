@@ -1,57 +1,58 @@
-"""No-op evaluations per second, against the lower bound and other task farms; host CPU for each."""
+"""No-op evaluations per second, and the CPU time of all processes for each: the farm and other task farms in turn."""
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from bench import dask_tasks, farm, floor, pool_tasks, ray_tasks
+from bench import dask_tasks, farm, floor, pebble_tasks, pool_tasks, ray_tasks
 from bench.apart import apart
-from bench.rounds import ROUNDS, Figures, figure, in_turn, note
-from bench.table import Row, limit
+from bench.rounds import ROUNDS, Measured, figure, in_turn, note
+from bench.table import Row
+from bench.targets import NO_OP_CPU_US, NO_OP_RATE, Target
 
-DEEPER = 8
-#: Compared program -> the required ratio, and a more ambitious one; None: for information.
-ON_DISK = {"floor": (0.5, None), "dask.distributed": (2.5, 5.0), "Ray": (1.0, 2.0), "Pool": (None, None)}
-ON_TMPFS = {"floor": (None, None), "dask.distributed": (4.0, None), "Ray": (None, None), "Pool": (None, None)}
-CPU_MS = {"disk": 0.8, "tmpfs": 0.5}
+OTHERS = {
+    "dask.distributed": dask_tasks.measure,
+    "Ray": ray_tasks.measure,
+    "multiprocessing.Pool": pool_tasks.measure,
+    "pebble": pebble_tasks.measure,
+}
+WHOLE = "from the call to the last result: genomes are read, copied and recorded, or tasks submitted"
 
 
 def rows(place: Path, medium: str, *, quick: bool) -> list[Row]:
     """The rows of one medium, `disk` or `tmpfs`."""
-    count = 400 if quick else 2000
-    measured = in_turn(
-        {
-            f"farm on {medium}": lambda: apart(farm.measure, place, count=count),
-            f"farm on {medium}, queue depth {DEEPER}": lambda: apart(
-                farm.measure, place, count=count, queue_depth=DEEPER
-            ),
-            "floor": lambda: apart(floor.measure, place, count=count),
-            "dask.distributed": lambda: apart(dask_tasks.measure, place, count=count),
-            "Ray": lambda: apart(ray_tasks.measure, place, count=count),
-            "Pool": lambda: apart(pool_tasks.measure, place, count=count),
-        },
-        ROUNDS,
-    )
-    default, deeper, *_ = measured
-    targets = ON_DISK if medium == "disk" else ON_TMPFS
-    found = []
-    for depth, ours in (("", measured[default]), (f", queue depth {DEEPER}", measured[deeper])):
-        what = f"no-op evaluations, {medium}{depth}"
-        for name, (least, ambitious) in targets.items():
-            found.append(_against(what, name, ours, measured[name], least))
-            if ambitious is not None:
-                found.append(_against(f"{what} (stretch target)", name, ours, measured[name], ambitious))
-    for depth, ours in (("", measured[default]), (f", queue depth {DEEPER}", measured[deeper])):
-        what = f"host CPU per evaluation, {medium}{depth}"
-        found.append(limit(what, figure(ours, "cpu_ms"), "ms", CPU_MS[medium], note(ours)))
-    return found
+    count = 2_000 if quick else 20_000
+    programs = {f"farm on {medium}": farm.measure, **OTHERS, "floor": floor.measure}
+    measured = in_turn({name: partial(apart, each, place, count=count) for name, each in programs.items()}, ROUNDS)
+    ours = measured[f"farm on {medium}"]
+    return list(_rows(medium, ours, {name: measured[name] for name in OTHERS}, measured["floor"]))
 
 
-def _against(what: str, name: str, ours: Figures | str, theirs: Figures | str, least: float | None) -> Row:
+def _rows(medium: str, ours: Measured, others: dict[str, Measured], bound: Measured) -> Iterator[Row]:
+    what = f"no-op evaluations, {medium}"
+    yield Row(what=what, figure=figure(ours, "rate"), unit="/s", note=note(ours))
+    for name, theirs in others.items():
+        yield _ratio(what, "rate", ours, theirs, name, NO_OP_RATE.get(name))
+    yield _ratio(what, "rate", ours, bound, "floor", None, floor.REMARK)
+    for name, theirs in others.items():
+        yield _ratio(f"{what}, whole call", "whole_rate", ours, theirs, name, None, WHOLE)
+    cpu = f"CPU of all processes per evaluation, {medium}"
+    yield Row(what=cpu, figure=figure(ours, "all_us"), unit="us", target=NO_OP_CPU_US, note=note(ours))
+    yield Row(what=f"{cpu}: of the host", figure=figure(ours, "host_us"), unit="us", note=note(ours))
+    for name, theirs in others.items():
+        yield Row(what=f"{cpu}: {name}", figure=figure(theirs, "all_us"), unit="us", note=note(theirs))
+
+
+def _ratio(
+    what: str, name: str, ours: Measured, theirs: Measured, against: str, target: Target | None, remark: str = ""
+) -> Row:
     return Row(
         what=what,
-        figure=figure(ours, "rate"),
+        figure=figure(ours, name),
         unit="/s",
-        reference=figure(theirs, "rate"),
-        against=name,
-        least=least,
+        reference=figure(theirs, name),
+        against=against,
+        target=target,
         note=note(ours, theirs),
+        remark=remark,
     )

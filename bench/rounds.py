@@ -1,17 +1,17 @@
-"""Measures programs in turn, A B C A B C …, and takes medians, so that other load affects all of them alike."""
+"""Measures programs in turn, A B C A B C …, so that other load affects all of them alike."""
 
-import statistics
 import sys
 from collections.abc import Callable, Mapping
 
-from bench.apart import NotMeasured
+from bench.samples import NotMeasured, Samples
 
 ROUNDS = 3
 Figures = dict[str, float]
+Measured = dict[str, Samples] | str  #: each figure in every round, or why there are none
 
 
-def in_turn(measurements: Mapping[str, Callable[[], Figures]], rounds: int = ROUNDS) -> dict[str, Figures | str]:
-    """For every measurement the median of each of its figures, or why there are none."""
+def in_turn(measurements: Mapping[str, Callable[[], Figures]], rounds: int = ROUNDS) -> dict[str, Measured]:
+    """Runs every measurement once in every round; one that fails is left out of the rounds after it."""
     found: dict[str, list[Figures]] = {name: [] for name in measurements}
     failures: dict[str, str] = {}
     for number in range(1, rounds + 1):
@@ -23,19 +23,23 @@ def in_turn(measurements: Mapping[str, Callable[[], Figures]], rounds: int = ROU
                 found[name].append(measure())
             except NotMeasured as error:
                 failures[name] = str(error)
-    return {
-        name: {figure: statistics.median(each[figure] for each in figures) for figure in figures[0]}
-        if figures
-        else failures[name]
-        for name, figures in found.items()
-    }
+    return {name: _samples(figures) if figures else failures[name] for name, figures in found.items()}
 
 
-def figure(measured: Figures | str, name: str) -> float | None:
+def once(what: str, measure: Callable[[], Figures]) -> Measured:
+    """A measurement that is not repeated."""
+    return in_turn({what: measure}, 1)[what]
+
+
+def figure(measured: Measured, name: str) -> Samples | None:
     """One figure of a measurement, if there is one."""
-    return None if isinstance(measured, str) else measured[name]
+    return None if isinstance(measured, str) else measured.get(name)
 
 
-def note(*measured: Figures | str) -> str:
+def note(*measured: Measured) -> str:
     """Why a comparison is not possible; empty if it is."""
     return next((each for each in measured if isinstance(each, str)), "")
+
+
+def _samples(figures: list[Figures]) -> dict[str, Samples]:
+    return {name: Samples(tuple(each[name] for each in figures)) for name in figures[0]}

@@ -5,7 +5,6 @@ The floor is the same three compounds in a loop, without any farm; the baseline 
 """
 
 import contextlib
-import csv
 import os
 import statistics
 import subprocess
@@ -14,66 +13,99 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from bench.apart import ROOT, apart
-from bench.farm import Interval
+from bench.farm import Farm, measured, open_farm
 from bench.games import genome, genomes
-from bench.rounds import ROUNDS, figure, in_turn, note
-from bench.table import Row, limit
-from inbox_agent.protocol.layout import encode
+from bench.heartbeats import heartbeats
+from bench.idle_host import SETTLE_S, UNCLAIMED, WINDOW_S, all_alive
+from bench.idle_window import idle_figures
+from bench.rounds import ROUNDS, Measured, figure, in_turn, note, once
+from bench.samples import per_second
+from bench.table import Row
+from bench.targets import IDLE_SMB_PERCENT, SMB_HOST_CPU_MS, SMB_ON_RECORD_MS, SMB_RATE, SMB_ROUND_TRIPS
 from inbox_agent.protocol.local_files import LocalFiles
-from pipeline import OpenFarm, Progress, open_farm
 from pipeline.shares.smb.files import SmbFiles
 from pipeline.shares.smb.session import SmbAccess, SmbSession
 from tests.fakes.smb_proxy import Proxy
-from tests.harness import records
 from tests.harness.samba import ACCOUNT, PASSWORD, Samba, give_to_account
 from tests.programs.system_programs import SAMBA, missing
 
-RECORD, RESULT = b"s" * 520, b"r" * 480
-LATENCY_MS, ROUND_TRIPS = 20.0, 3.0
-IDLE_PERCENT = 10.0
-SETTLE_S, WINDOW_S = 25.0, 30.0
+RECORD = b"s" * 520
+SHARES = 256
 
 
 def rows(place: Path, *, quick: bool) -> list[Row]:
     """Rates over one share and eight, latency, round trips, and what idle shares cost."""
     if lacking := missing(*SAMBA, root=True):
         return [Row(what="evaluations over SMB", note=f"needs {lacking}")]
-    count, shares = (150, 64) if quick else (600, 256)
+    count, shares = (150, SHARES // 4) if quick else (600, SHARES)
     rounds = 1 if quick else ROUNDS
-    found: list[Row] = []
-    for number in (1, 8):
-        measured = in_turn(
-            {
-                f"farm over {number} shares": lambda n=number: apart(farm_rate, place, count=count, shares=n),
-                "three compounds": lambda n=number: apart(bare_rate, place, count=count, shares=n),
-                "smbclient": lambda n=number: apart(plain_rate, place, count=count, shares=n),
-            },
-            rounds,
+    counted = once("round trips", partial(apart, round_trips, place, count=count))
+    late = once("latency over SMB", partial(apart, latency, place, count=count // 10))
+    idle = once("idle shares", partial(apart, idle_shares, place, shares=shares))
+    return [
+        *(row for number in SMB_RATE for row in _rates(place, count, number, rounds)),
+        *_messages(counted),
+        Row(
+            what="game ends -> on record, over SMB",
+            figure=figure(late, "end_ms"),
+            unit="ms",
+            target=SMB_ON_RECORD_MS,
+            note=note(late),
+            remark="one game at a time",
+        ),
+        Row(what="on record -> game begins, over SMB", figure=figure(late, "begin_ms"), unit="ms", note=note(late)),
+        *_idle(shares, idle),
+    ]
+
+
+def _rates(place: Path, count: int, shares: int, rounds: int) -> Iterator[Row]:
+    programs = {f"farm over {shares} shares": farm_rate, "three compounds": bare_rate, "smbclient": plain_rate}
+    measured = in_turn(
+        {name: partial(apart, program, place, count=count, shares=shares) for name, program in programs.items()}, rounds
+    )
+    ours, floor, plain = measured.values()
+    of_all = f"{shares} share{'s' if shares > 1 else ''}"
+    for other, name, target in ((floor, "three compounds", None), (plain, "smbclient", SMB_RATE[shares])):
+        yield Row(
+            what=f"no-op evaluations over SMB, {of_all}",
+            figure=figure(ours, "rate"),
+            unit="/s",
+            reference=figure(other, "rate"),
+            against=name,
+            target=target,
+            note=note(ours, other),
         )
-        ours, floor, plain = measured.values()
-        what = f"no-op evaluations over SMB, {number} share{'s' if number > 1 else ''}"
-        for other, name, least in ((floor, "three compounds", 0.5), (plain, "smbclient", 3.0)):
-            rate, reference = figure(ours, "rate"), figure(other, "rate")
-            said = note(ours, other)
-            found += [Row(what=what, figure=rate, unit="/s", reference=reference, against=name, least=least, note=said)]
-    counted = in_turn({"round trips": lambda: apart(round_trips, place, count=count)}, 1)["round trips"]
-    what = "messages per evaluation"
+    yield Row(
+        what=f"host CPU per evaluation over SMB, {of_all}",
+        figure=figure(ours, "host_ms"),
+        unit="ms",
+        target=SMB_HOST_CPU_MS,
+        note=note(ours),
+    )
+
+
+def _messages(counted: Measured) -> Iterator[Row]:
     for name in ("publish", "read", "clean", "listing", "notify", "smbclient"):
-        found += [Row(what=f"{what}: {name}", figure=figure(counted, name), note=note(counted) or "for information")]
-    found += [limit(f"{what}: publish, read, clean", figure(counted, "three"), "", ROUND_TRIPS + 0.2, note(counted))]
-    late = in_turn({"latency over SMB": lambda: apart(latency, place, count=count // 10)}, 1)["latency over SMB"]
-    said = note(late) or "for information"
-    found += [limit("game ends -> on record, over SMB", figure(late, "end_ms"), "ms", LATENCY_MS, note(late))]
-    found += [Row(what="on record -> game begins, over SMB", figure=figure(late, "begin_ms"), unit="ms", note=said)]
-    idle = in_turn({"idle shares": lambda: apart(idle_shares, place, shares=shares)}, 1)["idle shares"]
-    of_all, said = f"{shares} shares over SMB", note(idle) or "for information"
-    found += [limit(f"CPU of an idle host, {of_all}", figure(idle, "percent"), "% of a core", IDLE_PERCENT, said)]
-    found += [Row(what=f"threads, {of_all}", figure=figure(idle, "threads"), note=said)]
-    found += [Row(what=f"memory, {of_all}", figure=figure(idle, "mb"), unit="MB", note=said)]
-    return found
+        yield Row(what=f"messages per evaluation: {name}", figure=figure(counted, name), note=note(counted))
+    what = "messages per evaluation: publish, read, clean"
+    yield Row(what=what, figure=figure(counted, "three"), target=SMB_ROUND_TRIPS, note=note(counted))
+
+
+def _idle(shares: int, idle: Measured) -> Iterator[Row]:
+    of_all = f"{shares} shares over SMB"
+    yield Row(
+        what=f"CPU of an idle host, {of_all}",
+        figure=figure(idle, "percent"),
+        unit="% of a core",
+        target=IDLE_SMB_PERCENT if shares == SHARES else None,
+        note=note(idle),
+    )
+    yield Row(what=f"threads, {of_all}", figure=figure(idle, "threads"), note=note(idle))
+    yield Row(what=f"memory, {of_all}", figure=figure(idle, "mb"), unit="MB", note=note(idle))
 
 
 # --------------------------------------------------------------------------------------------- the measured programs
@@ -81,11 +113,11 @@ def rows(place: Path, *, quick: bool) -> list[Row]:
 
 def farm_rate(folder: str, count: int, shares: int) -> dict[str, float]:
     """The farm, from its first result to its last."""
-    interval = Interval()
     with served(folder, shares) as server, agents(server), host(folder, server) as farm:
-        farm.evaluate(genomes("noop 0", 4 * shares))
-        farm.evaluate(genomes("noop 0", count), on_progress=interval.note)
-    return interval.figures(count)
+        farm.begin(genomes("noop 0", 4 * shares))
+        farm.play()
+        figures = measured(farm, count)
+        return {"rate": figures["rate"], "host_ms": figures["host_us"] / 1000}
 
 
 def bare_rate(folder: str, count: int, shares: int) -> dict[str, float]:
@@ -143,7 +175,7 @@ def _rate(folder: str, count: int, shares: int, play: Callable[[Samba, str, Sequ
             thread.start()
         for thread in threads:
             thread.join()
-        return {"rate": count / (time.monotonic() - began)}
+        return {"rate": per_second(count, time.monotonic() - began)}
 
 
 # ----------------------------------------------------------------------------------------------------------- figures
@@ -154,9 +186,11 @@ def round_trips(folder: str, count: int) -> dict[str, float]:
     with served(folder, 1, encrypt="off") as server, agents(server):
         proxy = Proxy(server.port)
         with host(folder, server, port=proxy.port, encryption=False) as farm:
-            farm.evaluate(genomes("noop 0", 8))
+            farm.begin(genomes("noop 0", 8))
+            farm.play()
             before = proxy.kinds.copy()
-            farm.evaluate(genomes("noop 0", count))
+            farm.begin(genomes("noop 0", count))
+            farm.play()
             kinds = proxy.kinds - before
         plain_before = proxy.asked
         plain(proxy.port, "share-0", range(20), {})
@@ -173,45 +207,23 @@ def latency(folder: str, count: int) -> dict[str, float]:
     begin_ms, end_ms = [], []
     with served(folder, 1) as server, agents(server), host(folder, server) as farm:
         for _ in range(count):
-            farm.evaluate(genomes("nap 0.01", 1))
-            (game,) = _table(farm.results / "results.csv")
-            attempt = _table(farm.results / "attempts.csv")[-1]
+            farm.begin(genomes("nap 0.01", 1))
+            farm.play()
+            (game,), (attempt,) = farm.rows(), farm.rows("attempts.csv")
             begin_ms.append(1000 * (float(game["begin"]) + offset_s - _unix(attempt["issued"])))
             end_ms.append(1000 * (_unix(attempt["ended"]) - float(game["end"]) - offset_s))
     return {"begin_ms": statistics.median(begin_ms), "end_ms": statistics.median(end_ms)}
 
 
-class _WindowOver(Exception):
-    """The window is over."""
-
-
 def idle_shares(folder: str, shares: int) -> dict[str, float]:
-    """CPU time, threads and memory of an idle host with `shares` shares, whose agents send a heartbeat every 15 s."""
-    import psutil
-
-    me = psutil.Process()
-    marks: list[tuple[float, float]] = []
-    threads: list[int] = []
-    began = time.monotonic()
-
-    def watch(_progress: Progress) -> None:
-        now = time.monotonic()
-        if now - began > SETTLE_S:
-            marks.append((now, sum(me.cpu_times()[:2])))
-            threads.append(me.num_threads())
-        if now - began > SETTLE_S + WINDOW_S:
-            raise _WindowOver
-
-    with served(folder, shares) as server:
-        heartbeats = subprocess.Popen([sys.executable, "-m", "bench.smb", *map(str, server.shares.values())], cwd=ROOT)
-        try:
-            with host(folder, server) as farm, contextlib.suppress(_WindowOver):
-                farm.evaluate(genomes("noop 0", 1), on_progress=watch)  # no agent claims it
-        finally:
-            heartbeats.kill()
-            heartbeats.wait()
-    wall_s, cpu_s = (last - first for first, last in zip(marks[0], marks[-1], strict=True))
-    return {"percent": 100 * cpu_s / wall_s, "threads": max(threads), "mb": me.memory_info().rss / 2**20}
+    """While agents only send heartbeats, and one share holds one attempt."""
+    with (
+        served(folder, shares) as server,
+        host(folder, server) as farm,
+        heartbeats(Path(folder) / "shares.txt", list(server.shares.values())),
+    ):
+        farm.begin(genomes("noop 0", 1))
+        return idle_figures(farm, all_alive, settle_s=SETTLE_S, window_s=WINDOW_S)
 
 
 # ------------------------------------------------------------------------------------------------------------ set-up
@@ -255,19 +267,15 @@ def agents(server: Samba) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def host(folder: str, server: Samba, port: int = 0, *, encryption: bool = True) -> Iterator[OpenFarm]:
+def host(folder: str, server: Samba, port: int = 0, *, encryption: bool = True) -> Iterator[Farm]:
     """A farm with nothing but these shares."""
     os.environ["BENCH_SECRET"] = PASSWORD
-    root = Path(folder) / "farm"
-    root.mkdir()
     tables = [
         f"[[worker]]\nname = '{name}'\nshare = '{server.unc(name)}'\nport = {port or server.port}\n"
         f"account = '{ACCOUNT}'\nsecret = 'env:BENCH_SECRET'\nencryption = {str(encryption).lower()}\n"
         for name in server.shares
     ]
-    limits = "[limits]\nclaim_limit_s = 1000\n"
-    (root / "pipeline.toml").write_text("[generation]\ntrials_per_genome = 1\n" + limits + "\n".join(tables))
-    with open_farm(root) as farm:
+    with open_farm(Path(folder) / "farm", UNCLAIMED + "\n".join(tables)) as farm:
         yield farm
 
 
@@ -276,31 +284,5 @@ def access(server: Samba, name: str) -> SmbAccess:
     return SmbAccess(server="127.0.0.1", share=name, port=server.port, account=ACCOUNT, password=lambda: PASSWORD)
 
 
-def _table(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="", encoding="utf-8-sig") as table:
-        return list(csv.DictReader(table))
-
-
 def _unix(instant: str) -> float:
     return datetime.fromisoformat(instant).timestamp()
-
-
-def _beat(paths: Sequence[str]) -> None:
-    """Writes the heartbeats of idle agents in turn: one for each share every 15 s."""
-    shares = [LocalFiles(Path(path)) for path in paths]
-    for counter in range(1, 1000):
-        began = time.monotonic()
-        for number, share in enumerate(shares):
-            owner = Path(paths[number]) / "inbox/1.host.json"
-            identity = {"farm": None, "worker": None, "epoch": None}
-            if owner.exists():
-                import orjson
-
-                identity = {key: orjson.loads(owner.read_bytes())[key] for key in identity}
-            share.replace("status/agent.json", encode(records.beat(counter=counter, **identity)))
-            pause_s = began + 15 * (number + 1) / len(shares) - time.monotonic()
-            threading.Event().wait(max(0.0, pause_s if counter > 1 else 0.0))
-
-
-if __name__ == "__main__":
-    _beat(sys.argv[1:])

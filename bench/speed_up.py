@@ -9,8 +9,7 @@ from bench.apart import apart
 from bench.machine import cores
 from bench.rounds import ROUNDS, figure, in_turn, note
 from bench.table import Row
-
-LEAST_PER_WORKER = 0.9
+from bench.targets import SPEED_UP_PER_WORKER, at_least
 
 
 def rows(place: Path, workers: Sequence[int], *, quick: bool) -> list[Row]:
@@ -26,18 +25,17 @@ def rows(place: Path, workers: Sequence[int], *, quick: bool) -> list[Row]:
     )
     one_worker = measured["1 workers"]
     found = []
-    for n in numbers:
+    for n in numbers[1:]:
         ours = measured[f"{n} workers"]
-        if n > 1:
-            found.append(
-                Row(
-                    what=f"speed-up of {n} workers, 50 ms evaluations",
-                    figure=figure(ours, "rate"),
-                    unit="/s",
-                    reference=figure(one_worker, "rate"),
-                    against="one worker",
-                    least=LEAST_PER_WORKER * n if n <= cores() else None,
-                    note=note(ours, one_worker),
-                )
+        found.append(
+            Row(
+                what=f"speed-up of {n} workers, 50 ms evaluations",
+                figure=figure(ours, "rate"),
+                unit="/s",
+                reference=figure(one_worker, "rate"),
+                against="one worker",
+                target=at_least(SPEED_UP_PER_WORKER * n) if n <= cores() else None,
+                note=note(ours, one_worker),
             )
+        )
     return found

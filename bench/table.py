@@ -1,71 +1,105 @@
-"""The table: one row per comparison, its ratio and whether the target is met; as text and as JSON."""
+"""The table: one row per figure, its spread over the rounds and whether its target is met; as text and as JSON."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-HEAD = ("what", "figure", "reference or target", "ratio", "result")
+from bench.samples import Samples
+from bench.targets import Target
+
+HEAD = ("what", "median", "min - max", "reference", "ratio", "target", "result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line. Figure / reference must be at least `least`, or below `below`; with neither it is for information."""
+    """One line. Without a target it is for information."""
 
     what: str
-    figure: float | None = None  #: None: not measured, and `note` says why
+    figure: Samples | None = None  #: None: not measured, and `note` says why
     unit: str = ""
-    reference: float | None = None
+    reference: Samples | None = None
     against: str = ""  #: what the reference is
-    least: float | None = None
-    below: float | None = None
-    note: str = ""
+    target: Target | None = None  #: of the ratio if it is compared with something, else of the figure
+    note: str = ""  #: why there is no figure or no ratio
+    remark: str = ""  #: what a reader of the figure must know
 
     @property
-    def ratio(self) -> float | None:
-        """Figure over reference."""
-        return self.figure / self.reference if self.figure is not None and self.reference else None
+    def name(self) -> str:
+        """The same in every run: what was measured, and what it is compared with."""
+        return f"{self.what}, relative to {self.against}" if self.against else self.what
+
+    @property
+    def ratio(self) -> Samples | None:
+        """Figure over reference, round by round."""
+        return self.figure.over(self.reference) if self.figure is not None and self.reference is not None else None
+
+    @property
+    def value(self) -> Samples | None:
+        """What the target bounds."""
+        return self.ratio if self.against else self.figure
 
     @property
     def verdict(self) -> str:
-        """`met`, `missed`, or why there is neither."""
-        if self.ratio is None:
+        """`missed`, `met`, `stretch met`, `for information`, or why there is none of these."""
+        if self.value is None:
             return self.note or "not measured"
-        if self.least is not None:
-            return "met" if self.ratio >= self.least else "missed"
-        if self.below is not None:
-            return "met" if self.ratio < self.below else "missed"
-        return "for information"
+        return self.target.verdict(self.value.median) if self.target is not None else "for information"
 
-    def cells(self) -> tuple[str, ...]:
-        """What the table shows."""
-        figure = _shown(self.figure, self.unit) if self.figure is not None else "-"
-        reference = f"{self.against} {_shown(self.reference, self.unit)}" if self.reference else self.against
-        ratio = "-"
-        if self.ratio is not None:
-            bound = f" (>= {self.least:g})" if self.least is not None else ""
-            bound = f" (< {self.below:g})" if self.below is not None else bound
-            ratio = f"{self.ratio:.2f}{bound}"
-        return (self.what, figure, reference.strip(), ratio, self.verdict)
+    def cells(self, mark: str = "") -> tuple[str, ...]:
+        """What the table shows; `mark` refers to the remark."""
+        return (
+            self.what,
+            shown(self.figure.median, self.unit) if self.figure is not None else "-",
+            _spread(self.figure),
+            f"{self.against} {shown(self.reference.median, self.unit) if self.reference is not None else ''}".strip(),
+            f"{self.ratio.median:.2f} ({_spread(self.ratio)})" if self.ratio is not None else "-",
+            str(self.target) if self.target is not None else "-",
+            f"{self.verdict} {mark}".rstrip(),
+        )
 
-    def as_json(self) -> dict[str, object]:
-        """All fields, with ratio and verdict."""
-        fields = {name: getattr(self, name) for name in self.__slots__}
-        return {**fields, "ratio": self.ratio, "verdict": self.verdict}
-
-
-def limit(what: str, figure: float | None, unit: str, target: float, note: str = "") -> Row:
-    """A row whose figure must be below a target."""
-    return Row(what=what, figure=figure, unit=unit, reference=target, against="<", below=1.0, note=note)
+    def as_json(self) -> dict[str, Any]:
+        """All fields, with ratio and verdict; each figure as its median and the values of the rounds."""
+        return {
+            "what": self.what,
+            "figure": _as_json(self.figure),
+            "unit": self.unit,
+            "against": self.against,
+            "reference": _as_json(self.reference),
+            "ratio": _as_json(self.ratio),
+            "target": str(self.target) if self.target is not None else None,
+            "verdict": self.verdict,
+            "remark": self.remark,
+        }
 
 
 def render(rows: Sequence[Row]) -> str:
-    """The table as text."""
-    lines = [HEAD, *(row.cells() for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
+    """The table as text; remarks are below it, each once."""
+    marks = {"": ""}
+    for row in rows:
+        marks.setdefault(row.remark, f"[{len(marks)}]")
+    table = aligned([HEAD, *(row.cells(marks[row.remark]) for row in rows)])
+    return "\n".join([table, *(f"{mark} {remark}" for remark, mark in marks.items() if remark)])
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells as columns; the first line is their head."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     texts = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join([texts[0], "  ".join("-" * width for width in widths), *texts[1:]])
 
 
-def _shown(value: float, unit: str) -> str:
+def shown(value: float, unit: str = "") -> str:
+    """A figure with its unit, in as many digits as it is worth."""
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
     text = f"{value:,.{digits}f}"
     return f"{text}{unit}" if unit.startswith("/") else f"{text} {unit}".rstrip()
+
+
+def _spread(samples: Samples | None) -> str:
+    if samples is None or len(samples.values) == 1:
+        return "-"
+    return f"{shown(samples.least)} - {shown(samples.most)}"
+
+
+def _as_json(samples: Samples | None) -> dict[str, Any] | None:
+    return None if samples is None else {"median": samples.median, "rounds": list(samples.values)}
