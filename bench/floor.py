@@ -32,27 +32,30 @@ def measure(folder: str, count: int) -> dict[str, float]:
 
 
 def _write_all(base: str, count: int, barrier: Any, spans: Any) -> None:
-    for name in ("inbox/tmp", "outbox/tmp", "attempts", "scratch"):
+    for name in ("inbox/tmp", "outbox/tmp", "scratch"):
         os.makedirs(f"{base}/{name}")
     payload = genome("noop 0", 0)
     _put(f"{base}/snapshot", payload)
     scratch = os.open(f"{base}/scratch/genome.bin", os.O_WRONLY | os.O_CREAT)
     ledger = os.open(f"{base}/ledger", os.O_WRONLY | os.O_CREAT)
+    results = os.open(f"{base}/results.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     barrier.wait()
     begun = time.monotonic()
     for number in range(count):
         os.pwrite(scratch, payload, 0)
         _write_one(base, f"g0001-{number:04d}-t1-a1-0123456789ab")
         if number % EVALUATIONS_PER_COMMIT == 0:
+            os.write(results, RESULT * EVALUATIONS_PER_COMMIT)
             os.write(ledger, PAGES)
             os.fsync(ledger)
     spans.put((begun, time.monotonic()))
+    os.close(results)
     os.close(ledger)
     os.close(scratch)
 
 
 def _write_one(base: str, attempt: str) -> None:
-    inbox, outbox, archived = f"{base}/inbox", f"{base}/outbox", f"{base}/attempts/{attempt}"
+    inbox, outbox = f"{base}/inbox", f"{base}/outbox"
     # The host publishes.
     os.link(f"{base}/snapshot", f"{inbox}/{attempt}.genome")
     _publish(inbox, f"{attempt}.start.json", START)
@@ -62,9 +65,7 @@ def _write_one(base: str, attempt: str) -> None:
     os.fsync(claim)
     os.close(claim)
     _publish(outbox, f"{attempt}.result.json", RESULT)
-    # The host archives the result and removes its files, the agent removes its own.
-    os.mkdir(archived)
-    _put(f"{archived}/result.json", RESULT)
+    # The host removes its files, the agent removes its own.
     for name in (f"{inbox}/{attempt}.start.json", f"{inbox}/{attempt}.genome"):
         os.unlink(name)
     for name in (f"{outbox}/{attempt}.result.json", f"{outbox}/{attempt}.started.json"):
