@@ -222,7 +222,8 @@ class Host:
         try:
             return self._play(self.outputs, self._timers, on_progress, on_facts)
         finally:
-            self._parts.archive.close()
+            with disk_errors(self.outputs.folder):
+                self._parts.archive.close()
             if not self.loop.commit_failed and not self.farm.finished:
                 self.outputs.write(self.farm)
 

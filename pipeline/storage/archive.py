@@ -52,7 +52,11 @@ class Archive:
         self._lines.append(b"".join(lines))
 
     def close(self) -> None:
-        """Closes the file of lines until the next result: on Windows its folder can be renamed only then."""
+        """Closes the file of lines until the next result: on Windows its folder can be renamed only then.
+
+        Raises:
+            OSError: a disk in the network reports now that something could not be written.
+        """
         if self._lines is not None:
             self._lines.close()
 

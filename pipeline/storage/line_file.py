@@ -34,7 +34,9 @@ class LineFile:
         Raises:
             OSError: they may be repeated later; what a full disk took of them is taken back.
         """
-        descriptor = self._descriptor = self._descriptor if self._descriptor is not None else self._open()
+        if self._descriptor is None:
+            self._descriptor = self._open()
+        descriptor = self._descriptor
         before = os.fstat(descriptor).st_size
         try:
             write_all(descriptor, lines)
@@ -54,8 +56,11 @@ class LineFile:
             os.close(descriptor)
 
     def _open(self) -> int:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = retry_while_busy(lambda: open_regular(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND))
+        try:
+            descriptor = retry_while_busy(self._open_for_append)
+        except FileNotFoundError:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = retry_while_busy(self._open_for_append)
         try:
             if os.lseek(descriptor, 0, os.SEEK_END):
                 os.lseek(descriptor, -1, os.SEEK_END)
@@ -65,6 +70,9 @@ class LineFile:
             os.close(descriptor)
             raise
         return descriptor
+
+    def _open_for_append(self) -> int:
+        return open_regular(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
 
 
 @dataclass(frozen=True, slots=True)

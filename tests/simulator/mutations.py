@@ -63,7 +63,7 @@ ARCHIVING = """\
         try:
             self._archive_results(farm.generation, facts, results)
         except OSError as error:
-            what_to_do = "free some space" if is_disk_full(error) else "let it be written, close what has it open,"
+            what_to_do = "free some space" if is_disk_full(error) else "make it writable, close what has it open,"
             raise HostError(f"a result cannot be archived: {error}; {what_to_do} and run again") from error
 """
 RECORDING = """\
