@@ -33,8 +33,9 @@ EVIDENCE_OF_WORKER, EVIDENCE_OF_MACHINE, EVIDENCE_OF_SCREEN = "worker.json", "ma
 
 # In `results/gen-0007/`:
 RESULTS_CSV, ATTEMPTS_CSV, SUMMARY_JSON = "results.csv", "attempts.csv", "summary.json"
+RESULTS_JSONL = "results.jsonl"
 ATTEMPTS, SET_ASIDE = "attempts", "set-aside"
-# In `results/gen-0007/attempts/<attempt>/`:
+# In `results/gen-0007/attempts/<attempt>/`; earlier versions of this program kept the result there, too:
 ATTEMPT_RESULT, ATTEMPT_LOG, ATTEMPT_FILES = "result.json", "log.txt", "files"
 
 

@@ -23,9 +23,11 @@ from pipeline.inspection.follower import Follower, View
 from pipeline.inspection.lookup import explain
 from pipeline.inspection.page_data import page_data
 from pipeline.inspection.project_reader import ProjectReader
-from pipeline.paths import ProjectPaths
+from pipeline.inspection.unpack import unpack
+from pipeline.paths import ATTEMPTS, RESULTS_JSONL, ProjectPaths
 from pipeline.ui.html import relative_url, render_page
 from pipeline.ui.terminal import TopScreen, plain_line, render_top
+from pipeline.views.fact_text import counted
 from pipeline.views.ranking import COLUMNS, csv_text, json_text, ranked, table_text
 from pipeline.views.results import evaluators, mixed_text
 
@@ -107,6 +109,14 @@ def explain_something(what: str, gen: str | None, root: Path) -> int:
 @click.option("--reverse", is_flag=True, help="Reverse the order.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@click.option(
+    "--unpack",
+    "unpack_to",
+    is_flag=False,
+    flag_value="",
+    metavar="[DIR]",
+    help="Write DIR/<attempt>/result.json for each accepted result instead (default: in attempts/ of the results).",
+)
 @_options
 def results(
     all_generations: bool,
@@ -115,14 +125,23 @@ def results(
     reverse: bool,
     as_json: bool,
     as_csv: bool,
+    unpack_to: str | None,
     gen: str | None,
     root: Path,
 ) -> int:
-    """List the genomes and their fitness, the fittest first."""
+    """List the genomes and their fitness, the fittest first.
+
+    With --unpack it makes a folder for each accepted result of the generation, from the lines of results.jsonl, with
+    its log and artifacts.
+    """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv cannot both be had; choose one")
     if all_generations and gen is not None:
         raise click.UsageError("--all and --gen cannot both be had; choose one")
+    if unpack_to is not None:
+        if all_generations or top_max or as_json or as_csv:
+            raise click.UsageError("--unpack writes all results of one generation; leave out the options of the table")
+        return _unpack(root, _number(gen), unpack_to)
     with ProjectReader(root) as reader:
         newest = reader.choose(_number(gen))  # raises if there is none
         chosen = reader.generations() if all_generations else [newest]
@@ -135,6 +154,18 @@ def results(
         click.echo(csv_text(rows), nl=False)
     else:
         click.echo(table_text(rows, Console().width if sys.stdout.isatty() else None))
+    return ExitCode.OK
+
+
+def _unpack(root: Path, generation: int | None, to: str) -> int:
+    with ProjectReader(root) as reader:
+        results = ProjectPaths(root).results(reader.choose(generation))
+    target = Path(to) if to else results / ATTEMPTS
+    found = unpack(results, target)
+    click.echo(f"{counted(found.results, 'result')} in {target}")
+    if found.damaged_lines:
+        skipped = counted(found.damaged_lines, "damaged line")
+        click.echo(f"{results / RESULTS_JSONL}: {skipped} skipped; `pipeline verify` says which", err=True)
     return ExitCode.OK
 
 

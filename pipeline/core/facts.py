@@ -141,7 +141,7 @@ class AttemptEnded(
     fitness: float | None = None
     metrics: dict[str, float] = {}
     seconds: float = 0.0
-    archived: bool = False  #: its result is in `attempts/<attempt>/`
+    archived: bool = False  #: its result is in the archive
     evaluator: str = ""  #: the version that played it, if the generation is played by any
 
 

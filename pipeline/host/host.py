@@ -230,6 +230,8 @@ class Host:
         try:
             return self._play(self.outputs, self._timers, on_progress, on_facts)
         finally:
+            with disk_errors(self.outputs.folder):
+                self._parts.archive.close()
             if not self.loop.commit_failed and not self.farm.finished:
                 self.outputs.write(self.farm)
 

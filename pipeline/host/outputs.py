@@ -16,7 +16,7 @@ import orjson
 from inbox_agent.system.atomic_file import replace_file
 from pipeline.core.farm import Farm
 from pipeline.errors import HostError, disk_errors
-from pipeline.paths import ATTEMPTS, ATTEMPTS_CSV, RESULTS_CSV, SET_ASIDE, SUMMARY_JSON
+from pipeline.paths import ATTEMPTS, ATTEMPTS_CSV, RESULTS_CSV, RESULTS_JSONL, SET_ASIDE, SUMMARY_JSON
 from pipeline.views.csv_table import ENCODING, csv_text
 from pipeline.views.results import ATTEMPT_COLUMNS, RESULT_COLUMNS, attempt_rows, result_rows, summary
 
@@ -43,7 +43,7 @@ class Outputs:
     def move_aside(self) -> None:
         """Renames the folder if it has results of an earlier run or farm. Raises HostError: it cannot be renamed."""
         try:
-            if not any((self.folder / name).exists() for name in (ATTEMPTS, SET_ASIDE)):
+            if not any((self.folder / name).exists() for name in (RESULTS_JSONL, ATTEMPTS, SET_ASIDE)):
                 return
             number = 1
             while (aside := self.folder.with_name(f"{self.folder.name}.before-{number}")).exists():

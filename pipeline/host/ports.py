@@ -36,8 +36,12 @@ class FactStore(Protocol):
 class ResultStore(Protocol):
     """Where the bytes of results are kept."""
 
-    def store(self, generation: int, worker: str, result: CollectedResult) -> None:
-        """Archives an accepted result; a repeated call has the same effect. Raises OSError."""
+    def store(self, generation: int, results: Sequence[tuple[str, CollectedResult]]) -> None:
+        """Archives accepted results, each with its worker; what was stored before is replaced.
+
+        Raises:
+            OSError: some of them may be archived, or none.
+        """
 
     def set_aside(self, generation: int, worker: str, result: CollectedResult, reason: str) -> None:
         """Keeps a result that does not count, as evidence, if there is room. Raises OSError."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from inbox_agent.protocol.layout import Outcome
+from inbox_agent.system.full_disk import is_disk_full
 from pipeline.core.facts import AttemptEnded, Fact, ResultLate, ResultUnexpected
 from pipeline.core.farm import Farm
 from pipeline.core.observation import CollectedResult, ShareScan
@@ -46,29 +47,36 @@ class Recorder:
             HostError: the disk or the ledger failed.
         """
         try:
-            for fact in facts:
-                self._archive_result(farm.generation, fact, results)
+            self._archive_results(farm.generation, facts, results)
         except OSError as error:
-            raise HostError(f"a result cannot be archived: {error}; free some space and run again") from error
+            what_to_do = "free some space" if is_disk_full(error) else "make it writable, close what has it open,"
+            raise HostError(f"a result cannot be archived: {error}; {what_to_do} and run again") from error
         try:
             self._ledger.append(facts, at, farm.generation, farm.run)
         except LedgerError as error:
             raise HostError(str(error)) from error
         self._event_log.write(facts, at, farm.generation)
 
-    def _archive_result(self, generation: int, fact: Fact, results: Mapping[str, tuple[str, CollectedResult]]) -> None:
-        if not isinstance(fact, AttemptEnded | ResultLate | ResultUnexpected) or fact.attempt not in results:
-            return
-        worker, result = results[fact.attempt]
-        match fact:
-            case AttemptEnded(archived=True):
-                self._archive.store(generation, worker, result)
-            case AttemptEnded(has_result=True):
-                self._archive.set_aside(generation, worker, result, Outcome.CORRUPT)
-            case ResultLate():
-                self._archive.set_aside(generation, worker, result, "late")
-            case ResultUnexpected():
-                self._archive.set_aside(generation, worker, result, "unexpected")
+    def _archive_results(
+        self, generation: int, facts: Iterable[Fact], results: Mapping[str, tuple[str, CollectedResult]]
+    ) -> None:
+        """Archives the accepted results in one call, after those that do not count were set aside."""
+        accepted = []
+        for fact in facts:
+            if not isinstance(fact, AttemptEnded | ResultLate | ResultUnexpected) or fact.attempt not in results:
+                continue
+            worker, result = results[fact.attempt]
+            match fact:
+                case AttemptEnded(archived=True):
+                    accepted.append((worker, result))
+                case AttemptEnded(has_result=True):
+                    self._archive.set_aside(generation, worker, result, Outcome.CORRUPT)
+                case ResultLate():
+                    self._archive.set_aside(generation, worker, result, "late")
+                case ResultUnexpected():
+                    self._archive.set_aside(generation, worker, result, "unexpected")
+        if accepted:
+            self._archive.store(generation, accepted)
 
     def discard_fetched(self, scans: Iterable[ShareScan]) -> None:
         """Removes the fetched artifacts of results that are judged, whatever came of them."""

@@ -49,6 +49,7 @@ class Parts:
     ledger: Ledger
     live_status: LiveStatusFile
     snapshots: Snapshots
+    archive: Archive
     hooks: Hooks
     local_workers: LocalWorkers
     machine_controller: MachineController | None
@@ -105,6 +106,7 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack) 
         ledger=ledger,
         live_status=live_status,
         snapshots=snapshots,
+        archive=archive,
         hooks=hooks,
         local_workers=local_workers,
         machine_controller=machine_controller,

@@ -1,1 +1,1 @@
-"""Reads a project without changing it: history, lookup of names, page data, verification."""
+"""Reads a project without changing it: history, lookup of names, page data, verification, results as folders."""

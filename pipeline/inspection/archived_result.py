@@ -32,7 +32,7 @@ _decode = msgspec.json.Decoder(ArchivedResult).decode
 
 
 def read_archived_result(data: bytes) -> ArchivedResult | str:
-    """The result in a file of the archive, or why it cannot be read."""
+    """The result in a record of the archive, or why it cannot be read."""
     try:
         result = _decode(data)
     except (ValueError, RecursionError) as error:
@@ -47,6 +47,8 @@ class Evidence:
     """What is on the disk besides the ledger."""
 
     archived: Mapping[str, ArchivedResult | str]  #: attempt -> its archived result, or why it cannot be read
+    damaged_lines: Sequence[int] = ()  #: numbers of the lines of `results.jsonl` that are none
+    missing: str = "it is missing"  #: what to say of a result that is not in `archived`
     snapshots: Mapping[str, str]  #: digest -> what is wrong with the genome's bytes, empty if nothing
     rows: Sequence[Mapping[str, str]] | None  #: of `results.csv`; None if it cannot be read
     summary: Mapping[str, Any] | None  #: `summary.json`; None if it cannot be read

@@ -32,6 +32,7 @@ from pipeline.core.facts import (
     TrialReopened,
     TrialSettled,
 )
+from pipeline.inspection.archive_audit import archive_warnings
 from pipeline.inspection.archived_result import Evidence
 from pipeline.inspection.output_audit import LISTED_MAX, CountedGenome, output_problems, shortened
 from pipeline.paths import generation_folder
@@ -60,6 +61,7 @@ class Audit:
     evaluators: list[str] = field(default_factory=list)  #: versions that gave a fitness; several: it is mixed
     others: list[str] = field(default_factory=list)  #: inconsistencies that leave every fitness correct
     files: list[str] = field(default_factory=list)  #: missing or changed files, which leave the count correct
+    warnings: list[str] = field(default_factory=list)  #: what is no problem: a kill may leave it
 
     @property
     def count_holds(self) -> bool:
@@ -298,7 +300,7 @@ class _Auditor:
 
     def _result_problem(self, attempt: str, outcome: Outcome, fitness: float | None) -> str:
         """What is wrong with an archived result, compared with the ledger's facts of its attempt; empty if nothing."""
-        record, issued = self._evidence.archived.get(attempt, "it is missing"), self._issued[attempt]
+        record, issued = self._evidence.archived.get(attempt, self._evidence.missing), self._issued[attempt]
         if isinstance(record, str):
             self._unread[attempt] = record
             return ""
@@ -344,12 +346,13 @@ class _Auditor:
 
     def _check_archive(self) -> None:
         for attempt in sorted(self._evidence.archived.keys() - self._issued.keys()):
-            self._found.others.append(f"attempts/{attempt} was never issued in this run")
+            self._found.others.append(f"result of {attempt}: it was never issued in this run")
         deciding = {fact.attempt for fact in self._settled.values() if fact.settlement in _ANSWERS}
         for attempt, fact in self._ended.items():
-            uncounted = fact.archived and attempt not in deciding
-            if uncounted and (problem := self._result_problem(attempt, fact.outcome, fact.fitness)):
-                self._found.others.append(f"attempts/{attempt}: {problem}")
+            undecided = fact.archived and attempt not in deciding
+            if undecided and (problem := self._result_problem(attempt, fact.outcome, fact.fitness)):
+                self._found.others.append(f"result of {attempt}: {problem}")
+        self._found.warnings += archive_warnings(self._evidence, self._ended if self._finished else {})
 
     def _check_files(self) -> None:
         """Tells in few lines which files are not there to compare, and what to do."""
@@ -370,12 +373,10 @@ class _Auditor:
             return
         if count > LISTED_MAX:
             attempt, why = next(iter(self._unread.items()))
-            files.append(
-                f"results/{folder}/attempts lacks {count} of its {count + self._read} archived results, the first is "
-                f"{attempt}: {why}; they are only in a backup"
-            )
+            lacking = f"{count} of its {count + self._read} archived results"
+            files.append(f"results/{folder} lacks {lacking}, the first is {attempt}: {why}; they are only in a backup")
         else:
-            files += [f"attempts/{attempt}: {why}; it is only in a backup" for attempt, why in self._unread.items()]
+            files += [f"result of {attempt}: {why}; it is only in a backup" for attempt, why in self._unread.items()]
         if self._finished and not self._found.lost:  # otherwise they cannot be right
             self._check_outputs()
 

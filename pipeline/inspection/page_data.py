@@ -1,10 +1,12 @@
 """The page's data, read from a project: page models of some generations, and the trend of all."""
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
+from inbox_agent.protocol.layout import is_attempt
 from pipeline.inspection.project_reader import ProjectReader
-from pipeline.paths import ATTEMPTS, generation_folder
+from pipeline.paths import ATTEMPTS, ProjectPaths, generation_folder
 from pipeline.views.page_model import fitness_trend, page_model
 
 
@@ -18,13 +20,16 @@ def page_data(
         results: the URL of the folder of all results, relative to the page, if it may have links to files there.
     """
     direction, depth = reader.config.generation.direction, reader.config.queue_depths()
-    chosen = list(sheets) if sheets is not None else [shown]
+    chosen, paths = list(sheets) if sheets is not None else [shown], ProjectPaths(reader.root)
     return {
         "shown": shown,
         "facts": reader.facts,
         "generations": chosen,
         "results": results,
-        "archives": {str(generation): f"{generation_folder(generation)}/{ATTEMPTS}" for generation in chosen},
+        "archives": {str(generation): generation_folder(generation) for generation in chosen},
+        "folders": {
+            str(generation): _folders(paths, generation) if results is not None else [] for generation in chosen
+        },
         "trend": fitness_trend([reader.farm(generation) for generation in reader.generations()], direction),
         "sheets": {
             str(generation): page_model(
@@ -37,3 +42,11 @@ def page_data(
             for generation in chosen
         },
     }
+
+
+def _folders(paths: ProjectPaths, generation: int) -> list[str]:
+    """The attempts that have a folder: those with a log or artifacts, and all of earlier versions of this program."""
+    try:
+        return sorted(filter(is_attempt, os.listdir(paths.results(generation) / ATTEMPTS)))
+    except OSError:
+        return []

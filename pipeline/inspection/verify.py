@@ -20,18 +20,11 @@ from inbox_agent.protocol.files import FileRefused, ShareError
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.core.facts import AttemptIssued, Entry, Fact, GenomeAdded, GenomeReopened, RunOpened
 from pipeline.errors import ExitCode, InputError
-from pipeline.inspection.archived_result import ArchivedResult, Evidence, read_archived_result
+from pipeline.inspection.archive_reader import Extent, extent_of, forbidden, read_archive
+from pipeline.inspection.archived_result import Evidence
 from pipeline.inspection.audit import Audit, audit
 from pipeline.inspection.project_reader import no_run_error
-from pipeline.paths import (
-    ATTEMPT_RESULT,
-    ATTEMPTS,
-    GENERATION_GLOB,
-    RESULTS_CSV,
-    SUMMARY_JSON,
-    ProjectPaths,
-    generation_folder,
-)
+from pipeline.paths import GENERATION_GLOB, RESULTS_CSV, SUMMARY_JSON, ProjectPaths, generation_folder
 from pipeline.storage.ledger import Ledger, has_ledger
 from pipeline.storage.live_status import read_live_status
 from pipeline.storage.snapshots import Snapshots
@@ -63,7 +56,7 @@ def verify(root: Path, generation: int | None) -> list[Audit]:
 def _look(root: Path, generation: int | None) -> list[Audit]:
     # Before the ledger: a result that is archived while the ledger is read is no orphan.
     paths = ProjectPaths(root)
-    before = {folder.name: _archive(LocalFiles(folder)) for folder in paths.all_results.glob(GENERATION_GLOB)}
+    before = {folder.name: extent_of(folder) for folder in paths.all_results.glob(GENERATION_GLOB)}
     ledger = Ledger(paths.state, read_only=True)
     try:
         runs = _newest_runs(ledger.entries())
@@ -74,7 +67,7 @@ def _look(root: Path, generation: int | None) -> list[Audit]:
     if generation is not None and generation not in runs:
         raise InputError(f"{root}: generation {generation} was never run here")
     return [
-        audit(facts, _evidence(paths, number, facts, before.get(generation_folder(number), set())))
+        audit(facts, _evidence(paths, number, facts, before.get(generation_folder(number), Extent())))
         for number, facts in sorted(runs.items())
         if generation in (None, number)
     ]
@@ -100,6 +93,7 @@ def report_text(audits: Iterable[Audit]) -> str:
             f"{counted(found.trials, 'trial')}: {counts}: {status}"
         )
         lines += [f"  {layout.clean(problem, 500)}" for problem in found.problems]
+        lines += [f"  warning: {layout.clean(warning, 500)}" for warning in found.warnings]
     return "\n".join(lines)
 
 
@@ -120,37 +114,20 @@ def _newest_runs(entries: Iterable[Entry]) -> dict[int, list[Fact]]:
     return runs
 
 
-def _evidence(paths: ProjectPaths, generation: int, facts: list[Fact], before: set[str]) -> Evidence:
+def _evidence(paths: ProjectPaths, generation: int, facts: list[Fact], before: Extent) -> Evidence:
     results = paths.results(generation)
     snapshots = Snapshots(paths.snapshots)
     issued = {fact.attempt for fact in facts if isinstance(fact, AttemptIssued)}
     digests = {fact.sha256 for fact in facts if isinstance(fact, GenomeAdded | GenomeReopened)}
+    archive = read_archive(results, issued, before)
     return Evidence(
-        archived={
-            name: _result(LocalFiles(results), name) for name in _archive(LocalFiles(results)) & (before | issued)
-        },
+        archived=archive.results,
+        damaged_lines=archive.damaged,
+        missing=archive.missing,
         snapshots={digest: _snapshot_problem(Path(snapshots.path(digest)), digest) for digest in digests},
         rows=_rows(LocalFiles(results)),
         summary=_summary(LocalFiles(results)),
     )
-
-
-def _archive(files: LocalFiles) -> set[str]:
-    try:
-        return {name for name in files.names(ATTEMPTS) if layout.is_attempt(name)}
-    except FileRefused as error:
-        raise _forbidden(error) from error
-    except ShareError:
-        return set()
-
-
-def _result(files: LocalFiles, attempt: str) -> ArchivedResult | str:
-    try:
-        return read_archived_result(files.read(f"{ATTEMPTS}/{attempt}/{ATTEMPT_RESULT}", layout.RECORD_BYTES_MAX))
-    except FileRefused as error:
-        raise _forbidden(error) from error
-    except ShareError as error:
-        return str(error)
 
 
 def _snapshot_problem(path: Path, digest: str) -> str:
@@ -158,7 +135,7 @@ def _snapshot_problem(path: Path, digest: str) -> str:
         with path.open("rb") as data:
             found = hashlib.file_digest(data, "sha256").hexdigest()
     except PermissionError as error:
-        raise _forbidden(error) from error
+        raise forbidden(error) from error
     except OSError as error:
         return f"its snapshot cannot be read: {error.strerror}"
     return "" if found == digest else f"its snapshot has the digest {found[:12]}…, taken in was {digest[:12]}…"
@@ -169,7 +146,7 @@ def _rows(files: LocalFiles) -> list[dict[str, str]] | None:
         text = files.read(RESULTS_CSV, OUTPUT_BYTES_MAX).decode("utf-8-sig")  # older ones have no byte order mark
         return list(csv.DictReader(io.StringIO(text, newline=""), restval=""))
     except FileRefused as error:
-        raise _forbidden(error) from error
+        raise forbidden(error) from error
     except (ShareError, UnicodeDecodeError, csv.Error):
         return None
 
@@ -178,11 +155,7 @@ def _summary(files: LocalFiles) -> dict[str, Any] | None:
     try:
         found = orjson.loads(files.read(SUMMARY_JSON, OUTPUT_BYTES_MAX))
     except FileRefused as error:
-        raise _forbidden(error) from error
+        raise forbidden(error) from error
     except (ShareError, orjson.JSONDecodeError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def _forbidden(error: Exception) -> InputError:
-    return InputError(f"{error}; give this user the right to read it, or verify as a user who has it")

@@ -21,11 +21,12 @@ from pipeline.machines.controller import MachineController
 from pipeline.machines.evidence import MachineEvidence
 from pipeline.machines.local_workers import LocalWorkers
 from pipeline.machines.pools import MachinePool, MachinePools
-from pipeline.paths import ATTEMPT_RESULT, ATTEMPTS, SET_ASIDE, ProjectPaths
+from pipeline.paths import RESULTS_JSONL, SET_ASIDE, ProjectPaths
 from pipeline.shares.executor import ShareExecutor
 from pipeline.shares.share_client import ShareResponse
 from pipeline.storage.archive import Archive
 from pipeline.storage.ledger import Ledger
+from pipeline.storage.result_lines import read_result_lines
 from tests.fakes.ports import ManualClock, MemoryArchive, MemoryLedger, MemoryMachines, ScriptedExecutor
 from tests.harness.hyperv_farm import hyperv_harness
 from tests.harness.records import WORKER, attempt
@@ -127,7 +128,7 @@ def archive(request: pytest.FixtureRequest, tmp_path: Path) -> ArchiveCase:
     results = ProjectPaths(tmp_path).results(7)
     return ArchiveCase(
         Archive(ProjectPaths(tmp_path)),
-        lambda: {path.name: (path / ATTEMPT_RESULT).read_bytes() for path in (results / ATTEMPTS).iterdir()},
+        lambda: {line.attempt: line.record for line in read_result_lines(results / RESULTS_JSONL)},
         lambda: {(path.name.split(".")[0], path.name.split(".")[1]) for path in (results / SET_ASIDE).iterdir()},
     )
 
@@ -139,16 +140,16 @@ def collected(number: int, data: bytes = b"{}") -> CollectedResult:
 def test_result_may_be_stored_again(archive: ArchiveCase) -> None:
     """A host that was killed between archiving and recording collects it once more."""
     for _ in range(2):
-        archive.store.store(7, WORKER, collected(1, b"one"))
-    archive.store.store(7, WORKER, collected(2, b"two"))
+        archive.store.store(7, [(WORKER, collected(1, b'{"one":1}'))])
+    archive.store.store(7, [(WORKER, collected(2, b'{"two":2}')), (WORKER, collected(3))])
 
-    assert archive.stored() == {attempt(1): b"one", attempt(2): b"two"}
+    assert archive.stored() == {attempt(1): b'{"one":1}', attempt(2): b'{"two":2}', attempt(3): b"{}"}
 
 
 def test_judged_result_may_be_discarded_at_any_time(archive: ArchiveCase) -> None:
     """Before it is stored, after it, and twice; what is stored stays."""
     archive.store.discard(WORKER, attempt(1))
-    archive.store.store(7, WORKER, collected(1))
+    archive.store.store(7, [(WORKER, collected(1))])
     for _ in range(2):
         archive.store.discard(WORKER, attempt(1))
 

@@ -122,7 +122,7 @@ def test_missing_evaluator_costs_no_attempt(tmp_path: Path, evaluator: Evaluator
     ):
         farm.evaluate({f"g{n:03}": b"x" for n in range(104)})
 
-    assert not (tmp_path / "results" / "gen-0001" / "attempts").exists()
+    assert not (tmp_path / "results" / "gen-0001" / "results.jsonl").exists()
 
 
 def test_generation_continues_once_the_evaluator_can_be_loaded(tmp_path: Path) -> None:

@@ -58,9 +58,9 @@ class MemoryArchive:
         self.stored: dict[str, bytes] = {}
         self.aside: dict[str, str] = {}  #: attempt -> reason
 
-    def store(self, generation: int, worker: str, result: CollectedResult) -> None:
+    def store(self, generation: int, results: Sequence[tuple[str, CollectedResult]]) -> None:
         self._fail_if_full()
-        self.stored[result.attempt] = result.data
+        self.stored |= {result.attempt: result.data for _worker, result in results}
 
     def set_aside(self, generation: int, worker: str, result: CollectedResult, reason: str) -> None:
         self._fail_if_full()

@@ -227,7 +227,17 @@ workers = {workers}
 
     def archived(self, generation: int = 1) -> int:
         """The number of accepted results so far."""
-        return len(list((self.root / f"results/gen-{generation:04d}/attempts").glob("*/result.json")))
+        return len(self._archive(generation))
+
+    def _archive(self, generation: int) -> dict[str, dict[str, Any]]:
+        """The archived results by attempt; of several lines the last one."""
+        path, found = self.root / f"results/gen-{generation:04d}/results.jsonl", {}
+        with contextlib.suppress(FileNotFoundError):
+            for line in path.read_bytes().splitlines():
+                with contextlib.suppress(ValueError):  # cut off by a kill, or in the making
+                    entry = json.loads(line)
+                    found[entry["attempt"]] = dict(entry["record"])
+        return found
 
     def results(self, generation: int = 1) -> dict[str, dict[str, str]]:
         """The rows of results.csv, by genome."""
@@ -270,9 +280,8 @@ workers = {workers}
         assert eventually(lambda: not self.processes(), 10), self.processes()
 
     def _assert_archive(self, generation: int) -> None:
-        results = self.root / "results" / f"gen-{generation:04d}"
+        archived = self._archive(generation)
         for row in self.attempts(generation):
-            path = results / "attempts" / row["attempt"] / "result.json"
             if row["outcome"] == "completed":
-                archived = json.loads(path.read_text())
-                assert (archived["attempt"], archived["fitness"]) == (row["attempt"], float(row["fitness"]))
+                record = archived[row["attempt"]]
+                assert (record["attempt"], record["fitness"]) == (row["attempt"], float(row["fitness"]))

@@ -62,6 +62,17 @@ def test_new_generation_does_not_replay_ledger(tmp_path: Path, monkeypatch: pyte
     assert len(replays) == 1
 
 
+def test_results_may_be_moved_between_two_generations(tmp_path: Path) -> None:
+    """The farm has nothing of them open then: Windows moves no folder with an open file."""
+    with open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1) as farm:
+        farm.evaluate({"a": b'{"n": 1}'})
+        (tmp_path / "results").rename(tmp_path / "moved")
+        farm.evaluate({"a": b'{"n": 2}'})
+
+    lines = [(tmp_path / path / "results.jsonl").read_bytes() for path in ("moved/gen-0001", "results/gen-0002")]
+    assert [line.count(b"\n") for line in lines] == [1, 1]
+
+
 def test_failed_genome_does_not_raise(tmp_path: Path) -> None:
     """The failed genome has no value, but a status and a reason."""
     genomes = {"bad": b'{"do": "raise"}'} | {f"good-{n}": b'{"n": %d}' % n for n in range(6)}

@@ -17,6 +17,7 @@ from msgspec import structs
 
 from inbox_agent.protocol.layout import Kind
 from pipeline.cli import main
+from pipeline.config import load_config
 from pipeline.core.facts import (
     AttemptEnded,
     AttemptIssued,
@@ -28,6 +29,7 @@ from pipeline.core.facts import (
     TrialSettled,
 )
 from pipeline.errors import ExitCode, InputError
+from pipeline.host.host import Host
 from pipeline.inspection.archived_result import ArchivedResult, read_archived_result
 from pipeline.inspection.audit import Audit
 from pipeline.inspection.verify import _look as look_once
@@ -36,11 +38,12 @@ from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveStatusFile
 from tests.harness import records
 from tests.harness.command_line import pipeline
-from tests.harness.farm_project import FarmProject
+from tests.harness.farm_project import FarmProject, games
 from tests.harness.other_user import allow_traversal, as_unprivileged_user
 from tests.programs.golden import GOLDEN
 
 pytestmark = [pytest.mark.rules, pytest.mark.timeout(60)]
+posix = pytest.mark.skipif(sys.platform == "win32", reason="links of POSIX")
 STRANGER = "g0001-0001-t1-a9-zzzzzzzzzzzz"  #: an attempt that was never issued
 
 
@@ -91,8 +94,19 @@ def version_of(root: Path) -> str:
     return next(fact.settings.evaluator_version for fact in facts_of(root) if isinstance(fact, RunOpened))
 
 
-def archived(root: Path, attempt: str) -> Path:
-    return root / "results" / "gen-0001" / "attempts" / attempt / "result.json"
+def lines_of(root: Path) -> Path:
+    return root / "results" / "gen-0001" / "results.jsonl"
+
+
+def folder_of(root: Path, attempt: str) -> Path:
+    return root / "results" / "gen-0001" / "attempts" / attempt
+
+
+def change_lines(root: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
+    """Changes the lines of the archive."""
+    path = lines_of(root)
+    lines = change([orjson.loads(line) for line in path.read_bytes().splitlines()])
+    path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
 
 
 def test_valid_run_passes(verified_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,8 +147,21 @@ def rewrite(root: Path, change: Callable[[Fact], Fact]) -> None:
 
 def change_archived(root: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Changes every archived result."""
-    for path in root.glob("results/gen-0001/attempts/*/result.json"):
-        path.write_bytes(orjson.dumps(change(orjson.loads(path.read_bytes()))))
+    change_lines(root, lambda lines: [{**line, "record": change(line["record"])} for line in lines])
+
+
+def archive_in_folders(root: Path, count: int | None = None) -> None:
+    """Keeps the first results in folders, as earlier releases of this program did, or all."""
+    path = lines_of(root)
+    lines = path.read_bytes().splitlines(keepends=True)
+    for line in map(orjson.loads, lines[:count]):
+        folder = folder_of(root, line["attempt"])
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "result.json").write_bytes(orjson.dumps(line["record"], option=orjson.OPT_INDENT_2))
+    if count is None:
+        path.unlink()
+    else:
+        path.write_bytes(b"".join(lines[count:]))
 
 
 def without_version(fact: Fact) -> Fact:
@@ -166,6 +193,7 @@ def test_results_of_before_versions_are_verified(verified_project: Path, capsys:
     """Ledger, archive and outputs of an earlier release of this program, as they are on users' disks."""
     rewrite(verified_project, without_version)
     change_archived(verified_project, in_layout_1)
+    archive_in_folders(verified_project)
     forget_evaluator_in_outputs(verified_project)
 
     code, out, _ = pipeline(capsys, "verify", "--root", verified_project)
@@ -203,15 +231,16 @@ def test_mixed_generation_is_named(verified_project: Path, capsys: pytest.Captur
 
 
 def lose_a_result(root: Path) -> None:
-    archived(root, a_settlement(root).attempt).unlink()
+    attempt = a_settlement(root).attempt
+    change_lines(root, lambda lines: [line for line in lines if line["attempt"] != attempt])
 
 
 def lose_all_results(root: Path) -> None:
     shutil.rmtree(root / "results")
 
 
-def lose_the_attempts(root: Path) -> None:
-    shutil.rmtree(root / "results" / "gen-0001" / "attempts")
+def lose_the_lines(root: Path) -> None:
+    lines_of(root).unlink()
 
 
 def lose_the_snapshots(root: Path) -> None:
@@ -222,22 +251,32 @@ def lose_the_snapshots(root: Path) -> None:
 
 
 def change_a_result(root: Path) -> None:
-    path = archived(root, a_settlement(root).attempt)
-    record = orjson.loads(path.read_bytes())
-    path.write_bytes(orjson.dumps({**record, "fitness": record["fitness"] + 1}))
+    attempt = a_settlement(root).attempt
+
+    def change(record: dict[str, Any]) -> dict[str, Any]:
+        return {**record, "fitness": record["fitness"] + 1} if record["attempt"] == attempt else record
+
+    change_archived(root, change)
+
+
+def damage_a_result(root: Path) -> None:
+    path = lines_of(root)
+    attempt = a_settlement(root).attempt.encode()
+    lines = [line[:200] if attempt in line else line for line in path.read_bytes().splitlines()]
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
 
 
 def swap_results(root: Path) -> None:
-    issued = [fact for fact in facts_of(root) if isinstance(fact, AttemptIssued)]
-    one, other = (archived(root, fact.attempt) for fact in issued[:2])
-    aside = one.read_bytes()
-    one.write_bytes(other.read_bytes())
-    other.write_bytes(aside)
+    def swap(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        one, other = lines[:2]
+        return [{**one, "record": other["record"]}, {**other, "record": one["record"]}, *lines[2:]]
+
+    change_lines(root, swap)
 
 
-def link_a_result(root: Path) -> None:
-    path = archived(root, a_settlement(root).attempt)
-    elsewhere = root / "elsewhere.json"
+def link_the_lines(root: Path) -> None:
+    path = lines_of(root)
+    elsewhere = root / "elsewhere.jsonl"
     path.rename(elsewhere)
     path.symlink_to(elsewhere)
 
@@ -296,7 +335,12 @@ def spoil_a_snapshot(root: Path) -> None:
 
 
 def plant_an_orphan(root: Path) -> None:
-    archived(root, STRANGER).parent.mkdir()
+    with lines_of(root).open("ab") as lines:
+        lines.write(b'{"attempt":"%s","log":false,"files":[],"record":{}}\n' % STRANGER.encode())
+
+
+def plant_a_folder(root: Path) -> None:
+    folder_of(root, STRANGER).mkdir(parents=True)
 
 
 def settle_twice(root: Path) -> None:
@@ -343,12 +387,13 @@ BROKEN, FILES = ExitCode.FAILED, ExitCode.FILES_DIFFER
 @pytest.mark.parametrize(
     ("tamper", "code", "expected"),
     [
-        (lose_a_result, FILES, "files: attempts/g0001-0001-t1-"),
+        (lose_a_result, FILES, "files: result of g0001-0001-t1-"),
         (lose_all_results, FILES, "files: results/gen-0001 has neither its tables nor any of its 12 archived results"),
-        (lose_the_attempts, FILES, "files: results/gen-0001/attempts lacks 12 of its 12 archived results, the first"),
+        (lose_the_lines, FILES, "files: results/gen-0001 lacks 12 of its 12 archived results, the first"),
         (change_a_result, BROKEN, "counted was"),
+        (damage_a_result, FILES, "files: result of g0001-0001-t1-"),
         (swap_results, BROKEN, "says attempt g0001"),
-        (link_a_result, FILES, "files: attempts/g0001-0001-t1-"),
+        pytest.param(link_the_lines, FILES, "results.jsonl: ", marks=posix),
         (edit_the_table, FILES, "files: results.csv gives camel.txt the fitness 99.5"),
         (cut_the_table, FILES, "files: results.csv gives camel.txt the fitness none"),
         (
@@ -363,7 +408,8 @@ BROKEN, FILES = ExitCode.FAILED, ExitCode.FILES_DIFFER
         (edit_the_summary, FILES, "files: summary.json says {'submitted': 4, 'completed': 5"),
         (spoil_a_snapshot, FILES, "its snapshot has the digest"),
         (lose_the_snapshots, FILES, "files: … and 1 more like this"),
-        (plant_an_orphan, BROKEN, f"attempts/{STRANGER} was never issued in this run"),
+        (plant_an_orphan, BROKEN, f"result of {STRANGER}: it was never issued in this run"),
+        (plant_a_folder, BROKEN, f"result of {STRANGER}: it was never issued in this run"),
         (settle_twice, BROKEN, "duplicated: trial 1 of camel.txt was settled twice"),
         (settle_by_a_stranger, BROKEN, f"decided by {STRANGER}, which was never issued"),
         (lose_a_trial, BROKEN, "lost: trial 1 of camel.txt"),
@@ -421,7 +467,7 @@ def test_tables_of_a_deleted_folder_are_written_again(
 
     code, out, _ = pipeline(capsys, "verify", "--root", verified_project)
     assert (code, len(out.splitlines())) == (FILES, 2)
-    assert "results/gen-0001/attempts lacks 12 of its 12 archived results" in out
+    assert "results/gen-0001 lacks 12 of its 12 archived results" in out
     assert [path.read_bytes() for path in tables[:2]] == before
 
 
@@ -482,7 +528,7 @@ def test_verify_rereads_while_host_records(verified_project: Path, monkeypatch: 
 
     def look(root: Path, generation: int | None) -> list[Audit]:
         looks.append(look_once(root, generation))
-        shutil.rmtree(archived(verified_project, STRANGER).parent, ignore_errors=True)
+        change_lines(verified_project, lambda lines: [line for line in lines if line["attempt"] != STRANGER])
         return looks[-1]
 
     monkeypatch.setattr("pipeline.inspection.verify._look", look)
@@ -499,6 +545,95 @@ def test_lasting_problem_is_reported_beside_host(verified_project: Path, monkeyp
     monkeypatch.setattr("pipeline.inspection.verify.LOOK_AGAIN_S", 0.001)
 
     assert not all(found.passed for found in verify(verified_project, None))
+
+
+@pytest.mark.parametrize("count", [None, 5])
+def test_results_in_folders_are_verified(
+    verified_project: Path, capsys: pytest.CaptureFixture[str], count: int | None
+) -> None:
+    """A generation was played by an earlier version of this program, or begun by it and continued."""
+    archive_in_folders(verified_project, count)
+
+    code, out, _ = pipeline(capsys, "verify", "--root", verified_project)
+
+    assert (code, out.endswith(": verified\n")) == (ExitCode.OK, True), out
+
+
+@pytest.mark.parametrize("change", ["lose", "edit"])
+def test_tampering_with_results_in_folders_is_detected(
+    verified_project: Path, capsys: pytest.CaptureFixture[str], change: str
+) -> None:
+    """As with lines."""
+    archive_in_folders(verified_project)
+    path = folder_of(verified_project, a_settlement(verified_project).attempt) / "result.json"
+    if change == "lose":
+        path.unlink()
+    else:
+        path.write_bytes(orjson.dumps({**orjson.loads(path.read_bytes()), "fitness": 1e9}))
+
+    code, out, _ = pipeline(capsys, "verify", "--root", verified_project)
+
+    assert code == (FILES if change == "lose" else BROKEN)
+    assert f"esult of {path.parent.name}" in out
+
+
+def test_last_line_of_an_attempt_counts(verified_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of two hosts the first one was killed before it recorded what it archived, so that is not what was counted."""
+
+    def repeat(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        first = {**lines[0], "record": {**lines[0]["record"], "fitness": 1e9}}
+        return [first, *lines, lines[3]]
+
+    change_lines(verified_project, repeat)
+
+    code, out, _ = pipeline(capsys, "verify", "--root", verified_project)
+
+    assert (code, out.endswith(": verified\n")) == (ExitCode.OK, True), out
+
+
+def test_damaged_lines_are_named(verified_project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A kill or a power failure leaves them; every counted result has its line."""
+    path = lines_of(verified_project)
+    first, *others = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first[:100] + b"\n" + first + b"".join(others) + first[:50])
+
+    code, out, _ = pipeline(capsys, "verify", "--root", verified_project)
+
+    assert code == ExitCode.OK, out
+    assert ": verified\n  warning: results.jsonl has 2 damaged lines, skipped: 1, 14; " in out
+
+
+@pytest.mark.processes
+def test_result_that_was_archived_and_not_recorded_is_archived_again(
+    project: FarmProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host was killed in between, and its last line is torn: the next host goes on behind it."""
+    project.configure(workers=1)
+    project.add_genomes(games(4))
+    append = Ledger.append
+
+    def die(ledger: Ledger, facts: Sequence[Fact], at: float, generation: int, run: int) -> None:
+        if any(isinstance(fact, AttemptEnded) for fact in facts):
+            raise KeyboardInterrupt
+        append(ledger, facts, at, generation, run)
+
+    monkeypatch.setattr(Ledger, "append", die)
+    with pytest.raises(KeyboardInterrupt), Host(project.root, load_config(project.root), project.root) as dying:
+        dying.begin(1)
+        dying.play()
+    monkeypatch.undo()
+    path = lines_of(project.root)
+    archived = path.read_bytes()
+    attempt = orjson.loads(archived.splitlines()[0])["attempt"]
+    path.write_bytes(archived + archived[:99])
+
+    assert project.run()[0] == 0
+
+    project.assert_counted_once()
+    assert path.read_bytes().count(b'{"attempt":"%s"' % attempt.encode()) == 3
+    code, out = project.run("verify")
+    number = archived.count(b"\n") + 1
+    assert (code, f"results.jsonl has 1 damaged line, skipped: {number}; " in out) == (0, True), out
 
 
 @pytest.mark.processes
@@ -528,10 +663,11 @@ def test_ledger_without_run_is_not_verified(tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="rights of POSIX")
-@pytest.mark.parametrize("what", ["attempts", "results.csv"])
+@pytest.mark.parametrize("what", ["results.jsonl", "attempts", "results.csv"])
 def test_forbidden_file_is_no_failed_audit(verified_project: Path, what: str) -> None:
     """Nothing is lost: this user may not read it."""
     [results] = (verified_project / "results").glob("gen-*")
+    (results / "attempts").mkdir(exist_ok=True)
     allow_traversal(verified_project)
     (results / what).chmod(0)
 

@@ -22,6 +22,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from pipeline.cli import main
 from pipeline.inspection.project_reader import ProjectReader
+from pipeline.paths import ProjectPaths
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveStatusFile
 from pipeline.ui.web_server import url_host
@@ -176,9 +177,16 @@ def test_failure_stays_folded(browser: Browser, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder", ["results", "reports of März #1 100%"])
 def test_report_links_to_files_of_attempts(browser: Browser, tmp_path: Path, folder: str) -> None:
-    """Of every trial and in the explanations, from wherever the report lies."""
+    """Of every trial and in the explanations, from wherever the report lies; not of an attempt that has no files."""
     root, out = tmp_path / "farm #1", tmp_path / "farm #1" / folder / "r.html"
     faulty_project(root, generations=2)
+    with_files = set[str]()
+    for generation in (1, 2):
+        with ProjectReader(root) as reader:
+            archived = [attempt.id for attempt in reader.farm(generation).attempts.values() if attempt.archived]
+        for attempt in archived[: -len(archived) // 4]:
+            (ProjectPaths(root).results(generation) / "attempts" / attempt).mkdir(parents=True)
+            with_files.add(attempt)
     out.parent.mkdir(exist_ok=True)
     assert main.run_commands(["report", "--all", "--out", str(out), "--root", str(root)]) == 0
     with ProjectReader(root) as reader:
@@ -195,7 +203,8 @@ def test_report_links_to_files_of_attempts(browser: Browser, tmp_path: Path, fol
     decided = {
         t.decided_by for g in farm.genomes for t in g.trials if t.decided_by and farm.attempts[t.decided_by].archived
     }
-    assert decided <= {path.name for path in paths} <= {a.id for a in farm.attempts.values() if a.archived}
+    assert decided - with_files, "all attempts have files"
+    assert decided & with_files <= {path.name for path in paths} <= with_files
     assert len(told) > 2
     assert all(Path(url2pathname(urlsplit(link).path)) == archive / attempt for link, attempt in told)
     assert Path(url2pathname(urlsplit(before).path)).parent == root / "results" / "gen-0001" / "attempts"
@@ -204,10 +213,11 @@ def test_report_links_to_files_of_attempts(browser: Browser, tmp_path: Path, fol
 def test_served_page_has_paths_instead_of_links(browser: Browser, project: Path) -> None:
     """The server gives no files away."""
     with served(project) as address, opened(browser, address) as page:
+        expect(page.locator("#files")).to_contain_text("results/gen-0002/results.jsonl")
         expect(page.locator("#files")).to_contain_text("results/gen-0002/attempts/")
         expect(page.locator("main a")).to_have_count(0)
         title = page.locator("#genomes tbody [title]").first.get_attribute("title")
-        assert title is not None and title.startswith("results/gen-0002/attempts/g0002-")
+        assert title is not None and title.startswith("g0002-") and title.endswith("results/gen-0002/results.jsonl")
 
 
 def test_every_played_game_has_its_bar(browser: Browser, project: Path) -> None:

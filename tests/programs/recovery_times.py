@@ -57,7 +57,7 @@ def main() -> int:
             project.add_genomes({f"g{n:03d}.json": {"n": n, "seconds": 4.0} for n in range(450)})
             host = project.start()
             assert eventually(lambda: all(pool.hyperv.is_healthy(name) for name in names), 120)
-            assert eventually(lambda: len(list(project.root.glob("results/*/attempts/*"))) > 20, 60)
+            assert eventually(lambda: project.archived() > 20, 60)
             met = {}
             for name, (_words, fault) in zip(names, FAULTS.items(), strict=False):
                 met[name] = time.time()

@@ -28,6 +28,7 @@ from pipeline.cli.vm import vm_commands
 from pipeline.config import Config, HyperVTable, QemuTable, load_config
 from pipeline.core.model import trial_seed
 from pipeline.diagnosis.machines import FREE_DISK_GB_PER_MACHINE
+from pipeline.storage.result_lines import encode_line
 from pipeline.views.csv_table import ENCODING, csv_text
 from pipeline.views.results import ATTEMPT_COLUMNS, RESULT_COLUMNS
 from tests.harness.source_tree import PACKAGES, ROOT
@@ -313,7 +314,7 @@ def test_python_blocks_of_documents_run(document: str, programs: int, tmp_path: 
 
 def test_documented_reading_of_results_works(tmp_path: Path) -> None:
     """The names are those of the genomes, also where the table marks them."""
-    (program,) = blocks("docs/reference/results.md", "python")
+    program, _ = blocks("docs/reference/results.md", "python")
     names = ["größe.json", "=1+1", "'=1+1", " @x"]
     (tmp_path / "results/gen-0001").mkdir(parents=True)
     table = csv_text(("genome", "fitness"), ((name, -0.5) for name in names)).encode(ENCODING)
@@ -322,6 +323,20 @@ def test_documented_reading_of_results_works(tmp_path: Path) -> None:
         [sys.executable, "-c", f"{program}\nprint(ascii(fitness))"], cwd=tmp_path, capture_output=True, check=True
     )
     assert ran.stdout.decode().strip() == ascii(dict.fromkeys(names, "-0.5"))
+
+
+def test_documented_reading_of_lines_works(tmp_path: Path) -> None:
+    """Also if a kill left an incomplete line, in the middle of a letter; the last line of an attempt counts."""
+    _, program = blocks("docs/reference/results.md", "python")
+    (tmp_path / "results/gen-0001").mkdir(parents=True)
+    attempt = "g0001-0001-t1-a1-abcdefghijkl"
+    first, last = (encode_line(attempt, record, log=False, files=()) for record in ('{"x":"ü"}'.encode(), b'{"x":2}'))
+    torn = first[: first.index(b"\xc3") + 1] + b"\n"
+    (tmp_path / "results/gen-0001/results.jsonl").write_bytes(torn + b"\0\0\n" + first + last)
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{program}\nprint(records)"], cwd=tmp_path, capture_output=True, check=True
+    )
+    assert ran.stdout.decode().strip() == f"{{'{attempt}': {{'x': 2}}}}"
 
 
 def test_documented_errors_match_code() -> None:
@@ -385,6 +400,14 @@ def test_documented_seed_is_that_of_the_first_trial() -> None:
 def test_columns_of_results_are_documented(column: str) -> None:
     """Each column of both tables is on the page of the results."""
     assert f"`{column}`" in text_of("docs/reference/results.md")
+
+
+def test_fields_of_archived_results_are_documented() -> None:
+    """Each field of a line of `results.jsonl` is in the table."""
+    line = json.loads(encode_line("g0001-0001-t1-a1-abcdefghijkl", b"{}", log=True, files=["replay.bin"]))
+
+    documented = text_of("docs/reference/results.md").partition("## The lines of `results.jsonl`")[2]
+    assert re.findall(r"^\| `(\w+)` \|", documented.partition("```")[0], re.MULTILINE) == [*line]
 
 
 def test_every_command_is_documented_and_has_help() -> None:

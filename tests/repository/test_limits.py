@@ -63,6 +63,7 @@ INTERNAL = {
     "pipeline.shares.result_collector._NAMED_MAX",
     "pipeline.shares.smb.messages.CREDITS_MAX",
     "pipeline.storage.ledger_rows.ERROR_CHARS_MAX",
+    "pipeline.storage.result_lines.LINE_BYTES_MAX",
     "pipeline.ui.display._NAME_CELLS_MAX",
     "pipeline.ui.display._PROBLEMS_MAX",
     "pipeline.ui.display._WORKERS_MIN",

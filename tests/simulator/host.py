@@ -81,15 +81,19 @@ class FaultyLedger(MemoryLedger):
 
 
 class FaultyArchive(MemoryArchive):
-    """An archive on a disk that may be full, and whose process may be killed at each write."""
+    """An archive on a disk that may be full, and whose process may be killed at each write.
+
+    Of several results that are stored at a time some may then be archived, and the others not.
+    """
 
     def __init__(self, world: World, process: str, checker: LedgerChecker) -> None:
         super().__init__()
         self._world, self._process, self._checker = world, process, checker
 
-    def store(self, generation: int, worker: str, result: CollectedResult) -> None:
-        self._fails()
-        self._checker.archived[result.attempt] = result.data
+    def store(self, generation: int, results: Sequence[tuple[str, CollectedResult]]) -> None:
+        for _worker, result in results:
+            self._fails()
+            self._checker.archived[result.attempt] = result.data
 
     def set_aside(self, generation: int, worker: str, result: CollectedResult, reason: str) -> None:
         self._fails()

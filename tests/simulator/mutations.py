@@ -61,10 +61,10 @@ ACTING = """\
 
 ARCHIVING = """\
         try:
-            for fact in facts:
-                self._archive_result(farm.generation, fact, results)
+            self._archive_results(farm.generation, facts, results)
         except OSError as error:
-            raise HostError(f"a result cannot be archived: {error}; free some space and run again") from error
+            what_to_do = "free some space" if is_disk_full(error) else "make it writable, close what has it open,"
+            raise HostError(f"a result cannot be archived: {error}; {what_to_do} and run again") from error
 """
 RECORDING = """\
         try:
@@ -95,7 +95,7 @@ MUTATIONS = [
         "a host that cannot archive a result stops",
         "Recorder.record",
         """\
-            raise HostError(f"a result cannot be archived: {error}; free some space and run again") from error
+            raise HostError(f"a result cannot be archived: {error}; {what_to_do} and run again") from error
 """,
         "            pass\n",
         does_io=True,

@@ -10,6 +10,7 @@ const COLOURS = {
 };
 const VALUES_MAX = 10; // so many values are drawn one by one, more as a histogram
 let shown = null; // the data that is on the page
+let folders = new Set(); // the attempts of this generation that have a folder with a link to it
 let sorted = { column: "fitness", down: true };
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -156,17 +157,16 @@ function tiles(sheet) {
   }));
 }
 
-// The files of an attempt: a link in a report, which lies beside the results; a server shows no files, only their path.
+// The log and artifacts of an attempt: a link in a report, which lies beside the results; a server shows no files.
 function filesOf(attempt, text) {
-  const { results, archives } = shown, path = `${archives[$("generation").value]}/${attempt}`;
-  if (results === null) {
+  if (!folders.has(attempt)) {
     const made = element("span", text);
-    made.title = `results/${path}`;
+    made.title = `${attempt} in results/${shown.archives[$("generation").value]}/results.jsonl`;
     return made;
   }
   const link = element("a", text);
-  link.href = `${results}/${path}/`;
-  link.title = "result, log and artifacts of this attempt";
+  link.href = `${shown.results}/${shown.archives[$("generation").value]}/attempts/${attempt}/`;
+  link.title = "log and artifacts of this attempt";
   return link;
 }
 
@@ -210,8 +210,9 @@ function drawGenomes(genomes) {
     ...(mixed ? [one.evaluator] : []), [trialCell(one), "soft tight"], [one.why, "soft"],
   ]));
   if (chosen >= 0) $("genomes").querySelectorAll("th")[chosen].setAttribute("aria-sort", sorted.down ? "descending" : "ascending");
-  $("files").textContent = `Result, log and artifacts of each attempt are in results/${shown.archives[$("generation").value]}/`
-    + (shown.results === null ? "." : "; each trial is a link to its own.");
+  const archive = `results/${shown.archives[$("generation").value]}`;
+  $("files").textContent = `The result of each attempt is a line of ${archive}/results.jsonl; its log and artifacts, if it has any, are in `
+    + `${archive}/attempts/` + (shown.results === null ? "." : ", and its trial is a link to them.");
 }
 
 function drawStories(stories) {
@@ -284,6 +285,7 @@ function choose(generations, chosen) {
 
 function show(data, generation) {
   shown = data;
+  folders = new Set(data.folders[generation]);
   choose(data.generations, generation);
   drawSheet(data.sheets[generation], data.trend);
   document.body.dataset.shown = `${generation}`;

@@ -1,5 +1,6 @@
 """The order of steps within a tick: responses that arrive while requests are submitted, and failed commits."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -117,6 +118,54 @@ def test_result_is_archived_before_it_is_recorded() -> None:
         harness.loop.tick()
 
     assert (attempt in archive.stored, ledger.facts) == (True, [])
+
+
+class CountingArchive(MemoryArchive):
+    """An archive that counts the results of each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[int] = []
+
+    def store(self, generation: int, results: Sequence[tuple[str, CollectedResult]]) -> None:
+        self.calls.append(len(results))
+        super().store(generation, results)
+
+
+def test_results_of_a_tick_are_archived_in_one_call() -> None:
+    """One write for all of them, and none in a tick without results."""
+    core = CoreHarness("vm-0", "vm-1", genomes=2, depth=1)
+    core.run_until_ready()
+    archive = CountingArchive()
+    harness = LoopHarness(core, archive=archive)
+    collected, arriving = set[str](), list[ShareResponse]()
+    for worker in ("vm-0", "vm-1"):
+        collected.add(harness.result_arrives(worker))
+        arriving += harness.executor.arriving
+    harness.executor.arriving = arriving
+    harness.loop.tick()
+    harness.wakeups.request_sweep()
+    harness.loop.tick()
+
+    assert (archive.calls, set(archive.stored)) == ([2], collected)
+
+
+class LockedArchive(MemoryArchive):
+    """An archive whose file another program has open, on Windows."""
+
+    def store(self, generation: int, results: Sequence[tuple[str, CollectedResult]]) -> None:
+        raise PermissionError(13, "Permission denied", "results.jsonl")
+
+
+def test_archive_that_cannot_be_written_says_what_to_do() -> None:
+    """Not to free space on a disk that is not full."""
+    core = CoreHarness("vm-0", genomes=1)
+    core.run_until_ready()
+    harness = LoopHarness(core, archive=LockedArchive())
+    harness.result_arrives()
+
+    with pytest.raises(HostError, match=r"'results.jsonl'; make it writable, close what has it open, and run again"):
+        harness.loop.tick()
 
 
 def test_host_stop_records_last_facts_and_cleans_shares() -> None:

@@ -232,7 +232,7 @@ def test_reopened_genome_counts_once_and_what_was_before_is_evidence() -> None:
     assert found.problems == []
     assert (found.open, found.recovered) == (0, 0)
     spoilt = replace(evidence, archived={**evidence.archived, ATTEMPT: result(FIRST, genome_sha256="1" * 64)})
-    assert any(f"attempts/{ATTEMPT}: it says" in problem for problem in audit([*OPENED, *story], spoilt).problems)
+    assert any(f"result of {ATTEMPT}: it says" in problem for problem in audit([*OPENED, *story], spoilt).problems)
     other = replace(evidence, archived={**evidence.archived, SECOND.attempt: result(SECOND)})
     assert "the archived result" in audit([*OPENED, *story], other).problems[0]
     assert audit([*OPENED, *story], replace(evidence, snapshots={"0" * 64: ""})).problems == [
@@ -263,11 +263,37 @@ def test_archive_must_have_failed_results() -> None:
     story = [*OPENED, FIRST, answered(Outcome.FAILED, FIRST, archived=True), FAILED]
 
     other = audit(story, archive(result(FIRST, Outcome.INTERRUPTED)))
-    assert other.others == [f"attempts/{ATTEMPT}: it says outcome interrupted, counted was failed"]
+    assert other.others == [f"result of {ATTEMPT}: it says outcome interrupted, counted was failed"]
     assert (other.files, other.count_holds) == ([], False)
     missing = audit(story, NOTHING)
-    assert missing.files == [f"attempts/{ATTEMPT}: it is missing; it is only in a backup"]
+    assert missing.files == [f"result of {ATTEMPT}: it is missing; it is only in a backup"]
     assert (missing.problems, missing.count_holds) == ([f"files: {missing.files[0]}"], True)
+
+
+def test_damaged_lines_are_no_problem() -> None:
+    """A kill leaves them. What they were to archive was not recorded, or is in another line."""
+    story = [*OPENED, FIRST, answered(Outcome.FAILED, FIRST, archived=True), FAILED]
+    evidence = archive(result(FIRST, Outcome.FAILED))
+
+    found = audit(story, replace(evidence, damaged_lines=[3, 17]))
+
+    assert found.passed
+    assert found.warnings[0].startswith("results.jsonl has 2 damaged lines, skipped: 3, 17; ")
+    many = audit(story, replace(evidence, damaged_lines=range(1, 100)))
+    assert many.warnings[0].startswith("results.jsonl has 99 damaged lines, skipped: 1, 2, 3, …; ")
+
+
+def test_result_that_was_archived_and_not_recorded_is_no_problem() -> None:
+    """Its host was killed in between, and the share was gone afterwards. It is named once the run is finished."""
+    story = [*OPENED, FIRST, GAVE_UP, SECOND, answered(Outcome.FAILED, SECOND, archived=True), FAILED]
+    evidence = archive(result(FIRST), result(SECOND, Outcome.FAILED))
+
+    assert audit(story, evidence).warnings == []
+    finished = audit([*story, RunFinished()], evidence)
+
+    assert finished.count_holds
+    [warning] = finished.warnings
+    assert warning.startswith(f"1 archived result did not count: {ATTEMPT}; ")
 
 
 def test_open_trials_are_not_lost() -> None:
@@ -300,7 +326,7 @@ def test_missing_archive_of_interrupted_attempt_is_found() -> None:
     found = audit([*OPENED, FIRST, interrupted], NOTHING)
 
     assert (found.passed, found.count_holds) == (False, True)
-    assert found.files == [f"attempts/{ATTEMPT}: it is missing; it is only in a backup"]
+    assert found.files == [f"result of {ATTEMPT}: it is missing; it is only in a backup"]
 
 
 def test_settlement_of_unknown_genome_is_found() -> None:
@@ -510,9 +536,9 @@ KEPT = {"0" * 64: ""}
     [
         (40, KEPT, True, []),
         (0, KEPT, False, ["results/gen-0001 has neither its tables nor any of its 40 archived results; "]),
-        (0, KEPT, True, ["results/gen-0001/attempts lacks 40 of its 40 archived results, the first is g0001-0001-"]),
-        (9, KEPT, True, ["results/gen-0001/attempts lacks 31 of its 40 archived results, the first is g0001-0010-"]),
-        (38, KEPT, True, ["attempts/g0001-0039-", "attempts/g0001-0040-"]),
+        (0, KEPT, True, ["results/gen-0001 lacks 40 of its 40 archived results, the first is g0001-0001-"]),
+        (9, KEPT, True, ["results/gen-0001 lacks 31 of its 40 archived results, the first is g0001-0010-"]),
+        (38, KEPT, True, ["result of g0001-0039-", "result of g0001-0040-"]),
         (40, KEPT, False, ["results.csv is missing or cannot be read; ", "summary.json is missing or cannot be read"]),
         (40, {}, True, [*(f"genome genome {number}: its snapshot" for number in (1, 2, 3)), "… and 37 more"]),
     ],
