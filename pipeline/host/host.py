@@ -25,6 +25,7 @@ from pipeline.core.facts import Fact, HostStarted, RunOpened, RunSettings
 from pipeline.core.farm import Farm
 from pipeline.core.folder_looks import Stamp
 from pipeline.core.model import GenomeFile, WorkerState
+from pipeline.core.queues import may_gather_results
 from pipeline.errors import GenomeError, InputError, ProjectBusyError, disk_errors
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.genome_folder import FileNotes, GenomeFolder, take_valid
@@ -42,6 +43,7 @@ from pipeline.views.fitness_history import FitnessHistory
 from pipeline.views.progress import Progress, measure_progress
 
 PROGRESS_INTERVAL_S = 0.25
+GATHER_S = 0.003  # one commit for the results of so long, while no worker waits for this host
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +284,7 @@ class Host:
                 outputs.write(self.farm)
             if parts.live_status.is_due:
                 parts.live_status.write(self.progress())
-            parts.wakeups.wait(self._wait_s())
+            parts.wakeups.wait(self._wait_s(), GATHER_S if may_gather_results(self.farm) else 0.0)
 
     def _update_folder(self) -> list[Fact]:
         """Lets new files join if the run follows its folder; returns their facts."""

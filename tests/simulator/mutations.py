@@ -421,6 +421,20 @@ MUTATIONS = [
         "        return joining_facts(farm, genomes)\n",
         "        return []\n",
     ),
+    Mutation(
+        "deep queue behind a long game",
+        "what waits behind a game that lasts is withdrawn, but for the configured queue",
+        "_shorten",
+        "    if len(worker.wanted) > 2 * depth:\n",
+        "    if False:\n",
+    ),
+    Mutation(
+        "deep queue on probation",
+        "on probation a worker holds one attempt",
+        "Queues.depth_of",
+        "        if worker.state is WorkerState.PROBATION:\n",
+        "        if False:\n",
+    ),
 ]
 
 

@@ -179,6 +179,16 @@ def test_broken_evaluator_stops_run(seed: int) -> None:
     assert world.violations == []
 
 
+def test_queues_of_local_workers_grow_with_short_games() -> None:
+    """Games of milliseconds, and hanging ones: no trial waits long behind those."""
+    seeds = [seed for seed in range(1, 101) if World(seed).options.short_games]
+    histories = [play(seed) for seed in seeds]
+
+    assert len(seeds) >= 5
+    assert all(history.host.checker.queues.held_most > 10 for history in histories)
+    assert any(history.host.farm and history.host.farm.outcomes[Outcome.TIMED_OUT] for history in histories)
+
+
 def test_worlds_have_enough_faults() -> None:
     """On average a seed has enough workers, trials, operations and faults."""
     worlds = [World(seed).options for seed in range(1, 1001)]
