@@ -197,6 +197,7 @@ class Worker:
     unexpected: int = 0  #: results on its share of attempts that were never issued, since this start in this run
     games_measured: int = 0  #: of this run
     game_s: float = 0.0  #: mean length of those games, in which the latest weigh most
+    reverts: int = 0  #: epochs of its share, without those that the host ordered; a probation forgives one
     losses: int = 0  #: in a row
     restarts: int = 0  #: recovery actions since it last finished an attempt
     probations: int = 0  #: failed ones since it last recovered

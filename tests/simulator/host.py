@@ -34,6 +34,7 @@ from pipeline.shares.executor import ShareExecutor
 from pipeline.shares.share_client import ExecuteRequest, ShareClient, ShareResponse
 from tests.fakes.ports import MemoryArchive, MemoryEventLog, MemoryLedger
 from tests.simulator.disk import FaultyFiles, SimulatedDisk
+from tests.simulator.epoch_checker import REVERTS_MAX
 from tests.simulator.evaluator import VERSION
 from tests.simulator.executor import LATE_DELAY_S, SimulatedExecutor
 from tests.simulator.genomes import MemorySnapshots, SimulatedGenomes, genomes_of, replaced_genomes_of
@@ -51,6 +52,7 @@ LIMITS = Limits(
     back_off_s=10,
     grace_s=10,
     unknown_results_max=UNKNOWN_RESULTS_MAX,
+    reverts_max=REVERTS_MAX,
 )
 TIME_LIMIT_S = 20.0
 

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from tests.simulator.disk import SimulatedDisk
+from tests.simulator.epoch_checker import EpochChecker
 from tests.simulator.evaluator import fitness_of
 from tests.simulator.genomes import SimulatedGenomes
 from tests.simulator.queue_checker import QueueChecker
@@ -70,6 +71,7 @@ class LedgerChecker:
         self._lost_in_a_row: Counter[str] = Counter()  #: worker -> losses
         self._on_probation: set[str] = set()
         self.queues = QueueChecker(world)
+        self._epochs = EpochChecker()
         self._stopped: set[str] = set()  #: attempts that were interrupted by a request to stop the agent
         self._failed: set[Genome] = set()  #: genomes with a trial without a fitness
         self._generation = 0
@@ -77,8 +79,9 @@ class LedgerChecker:
     def note_fact(self, fact: dict[str, Any], generation: int) -> None:
         """Checks one committed fact."""
         self._generation = generation
-        if message := self.queues.note_fact(fact):
-            self._report(message)
+        for message in (self.queues.note_fact(fact), self._epochs.note_fact(fact)):
+            if message:
+                self._report(message)
         if self._to_withdraw and fact["fact"] != "trial_settled" and not fact.get("ordered"):
             self._report(f"{min(self._to_withdraw)} stays, although another trial of its genome failed")
         match fact["fact"]:

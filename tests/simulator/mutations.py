@@ -435,6 +435,20 @@ MUTATIONS = [
         "        if worker.state is WorkerState.PROBATION:\n",
         "        if False:\n",
     ),
+    Mutation(
+        "epochs without an end",
+        "law 7: a share that goes back in time again and again has its worker quarantined",
+        "_note_revert",
+        "    if worker.reverts > tx.limits.reverts_max and not is_quarantined:\n",
+        "    if False:\n",
+    ),
+    Mutation(
+        "epochs during a quarantine",
+        "law 7: after too many reverts no epoch begins before the probation",
+        "_note_revert",
+        "        return False\n",
+        "        pass\n",
+    ),
 ]
 
 

@@ -68,6 +68,7 @@ class Options:
     late: float  #: probability that a genome's file is written while its generation is played
     replaced: float  #: … that a genome is played again when its generation is finished, with other bytes or the same
     flood: float = 0.0  #: many results at once, under ids that were never issued
+    rewind: float = 0.0  #: a heartbeat counter that falls again and again, for a while
     short_games: bool = False  #: games take milliseconds, so that queues grow
 
 
@@ -117,6 +118,7 @@ def draw_options(rng: random.Random) -> Options:
         return failing_genomes_options(options)
     # Drawn last: the histories of most seeds stay as they were.
     options = replace(options, flood=rng.uniform(1, 4)) if rng.random() < 0.1 else options
+    options = replace(options, rewind=rng.uniform(2, 6)) if rng.random() < 0.1 else options
     if options.local and 0.2 < draw < 0.42:  # none of the seeds that found a defect
         return short_games_options(options if draw < 0.32 else fault_free_options(options))
     return options
