@@ -63,7 +63,9 @@ class LocalTable(_Table, frozen=True, kw_only=True):
     """`[local]`: workers that are processes on this computer."""
 
     workers: Annotated[int, Meta(ge=0, le=512)] | None = None  #: unset: one per core, or none with a `[[worker]]`
-    queue_depth: Annotated[int, Meta(ge=1, le=64)] = 2  #: attempts that a worker holds: one runs, the others wait
+    #: attempts that a worker holds at least: one runs, the others wait; while games are short, as many as are played
+    #: in 50 ms
+    queue_depth: Annotated[int, Meta(ge=1, le=64)] = 2
 
 
 class WorkerTable(_Table, frozen=True, kw_only=True):

@@ -22,6 +22,8 @@ FIXED = (
     ("machines that `pipeline vm` works on at a time", "pipeline.machines.fleet.AT_ONCE_MAX"),
     ("for a guest to shut down, for `pipeline vm`", "pipeline.machines.fleet.SHUTDOWN_LIMIT_S"),
     ("for a guest to shut down, in a run", "pipeline.machines.controller.SHUTDOWN_LIMIT_S"),
+    ("attempts that a local worker holds while its games are short", "pipeline.core.queues.DEPTH_MAX"),
+    ("genomes in a local worker's queue that is deeper than `queue_depth`", "pipeline.core.queues.AHEAD_BYTES_MAX"),
     ("genomes that fail alike, while none completes, before a run ends", "pipeline.core.since_start.GENOMES_ALIKE"),
     ("free space on a share's disk, for `pipeline doctor`", "pipeline.diagnosis.shares.FREE_BYTES_MIN"),
     ("free space on a share's disk, for `inbox-agent doctor`", "inbox_agent.doctor.FREE_BYTES_MIN"),

@@ -5,38 +5,38 @@ Not here: the order of the rules (`dispatcher`).
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain, islice
 
 from inbox_agent.protocol.layout import attempt_id
 from pipeline.core.evaluator import can_play
 from pipeline.core.facts import AttemptIssued
 from pipeline.core.farm import Farm
-from pipeline.core.model import Trial, TrialState, Worker, WorkerState
+from pipeline.core.model import Attempt, Trial, TrialState, Worker, WorkerState
+from pipeline.core.queues import Queues, Rooms
 from pipeline.core.transaction import Transaction
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _SEARCHED_MAX = 64  # bounds the cost of a tick when many trials wait for another worker
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Queues:
-    """How many attempts each worker may hold, running and queued."""
-
-    depth: dict[str, int]
-    local: frozenset[str]  #: workers with agents that end with this host
-
-
 def assign(tx: Transaction, queues: Queues) -> None:
     """Fills the queues, shortest first, so that every worker gets its first attempt before any gets a second."""
     assignable = _assignable(tx)
-    for level in range(max((queues.depth[w.name] for w in assignable), default=0)):
+    rooms = Rooms(queues, tx.observed, assignable)
+    found_nothing: dict[str, int] = {}  # worker -> facts of this tick when there was no trial for it
+    least = min((len(worker.wanted) for worker in assignable if rooms.of(worker)), default=0)
+    for level in range(least, max((len(worker.wanted) + rooms.of(worker) for worker in assignable), default=0)):
         for worker in assignable:
-            if len(worker.wanted) > level or not _has_room(worker, queues):
+            is_next = rooms.of(worker) and len(worker.wanted) <= level
+            if not is_next or found_nothing.get(worker.name) == len(tx.facts):
                 continue
-            trial = _pick(tx, worker, assignable, queues)
-            if trial is not None:
+            trial = _pick(tx, worker, assignable, rooms)
+            if trial is None:
+                found_nothing[worker.name] = len(tx.facts)
+            elif rooms.take(worker, trial):
                 _issue(tx, worker, trial)
+        if not tx.farm.has_pending:
+            return
 
 
 def _assignable(tx: Transaction) -> list[Worker]:
@@ -62,12 +62,7 @@ def _lost_too_many(tx: Transaction, worker: Worker) -> bool:
     return worker.losses >= (1 if worker.state is WorkerState.PROBATION else tx.limits.losses_max)
 
 
-def _has_room(worker: Worker, queues: Queues) -> bool:
-    depth = 1 if worker.state is WorkerState.PROBATION else queues.depth[worker.name]
-    return len(worker.wanted) < depth and not any(attempt.run_alone for attempt in worker.wanted.values())
-
-
-def _pick(tx: Transaction, worker: Worker, assignable: list[Worker], queues: Queues) -> Trial | None:
+def _pick(tx: Transaction, worker: Worker, assignable: list[Worker], rooms: Rooms) -> Trial | None:
     """The next pending trial for this worker; trials it has not tried are preferred."""
     for trial in _candidates(tx.farm, worker):
         if trial.run_alone and worker.wanted:
@@ -77,13 +72,13 @@ def _pick(tx: Transaction, worker: Worker, assignable: list[Worker], queues: Que
         # It is queued only if it failed on every worker that is left: before it begins another one may come back.
         failed_by = trial.blamed_by
         queued = worker.name in failed_by and all(other.name in failed_by for other in tx.farm.usable())
-        if (queued or not worker.wanted) and not _waits_for_other_worker(tx, worker, trial, assignable, queues):
+        if (queued or not worker.wanted) and not _waits_for_other_worker(tx, worker, trial, assignable, rooms):
             return trial
     return None
 
 
 def _waits_for_other_worker(
-    tx: Transaction, worker: Worker, trial: Trial, assignable: list[Worker], queues: Queues
+    tx: Transaction, worker: Worker, trial: Trial, assignable: list[Worker], rooms: Rooms
 ) -> bool:
     """Whether a trial waits for a worker that has not tried it. Before the last try it waits even for a full one:
     a worker that fails or loses every genome is never busy, and alone would fail each genome for good.
@@ -96,7 +91,7 @@ def _waits_for_other_worker(
     if worker.name in last_choice:
         return any(other.name not in last_choice for other in (*assignable, *_loading(tx)))
     others = (other for other in assignable if other.name not in trial.tried_by)
-    return any(_has_room(other, queues) and not (trial.run_alone and other.wanted) for other in others)
+    return any(rooms.of(other) and not (trial.run_alone and other.wanted) for other in others)
 
 
 def _candidates(farm: Farm, worker: Worker) -> Iterable[Trial]:
@@ -145,20 +140,37 @@ def base36(number: int, width: int) -> str:
 
 
 def rebalance(tx: Transaction, queues: Queues) -> None:
-    """Withdraws queued attempts from workers that are busy for long, for workers that have none."""
-    farm, observed, assignable = tx.farm, tx.observed, _assignable(tx)
-    idle = [w for w in assignable if not w.wanted and _pick(tx, w, assignable, queues) is None]
-    for worker in farm.workers.values() if idle else ():
-        seen = observed.workers[worker.name]
-        playing = [seen.claims[a] for a in worker.wanted if a in seen.claims]
-        waiting = [a for a in worker.wanted.values() if a.id not in seen.claims and not a.trial.is_held_back]
-        busy_since = min(playing, default=seen.loading_since)
-        if busy_since is None or observed.time - busy_since <= tx.limits.take_back_after_s:
-            continue
-        for last in sorted(waiting, key=lambda attempt: attempt.publication, reverse=True):
+    """Withdraws queued attempts: from queues that are too deep for their games by now, and for workers without any."""
+    for worker in tx.farm.workers.values():
+        if worker.name in queues.local:
+            _shorten(tx, worker, queues.depth_of(tx.observed, worker))
+    _give_to_idle(tx, queues)
+
+
+def _shorten(tx: Transaction, worker: Worker, depth: int) -> None:
+    """Withdraws what a queue grew by while games were shorter. A depth that only varies withdraws nothing."""
+    if len(worker.wanted) > 2 * depth:
+        for attempt in _waiting(tx, worker)[: len(worker.wanted) - depth]:
+            tx.withdraw(attempt, "the games before it take longer than earlier ones")
+
+
+def _give_to_idle(tx: Transaction, queues: Queues) -> None:
+    """Withdraws an attempt from a worker that is busy for long, for each one that has none."""
+    assignable = _assignable(tx)
+    rooms = Rooms(queues, tx.observed, assignable)
+    idle = [w for w in assignable if not w.wanted and _pick(tx, w, assignable, rooms) is None]
+    for worker in tx.farm.workers.values() if idle else ():
+        for last in _waiting(tx, worker) if tx.observed.is_busy_for_long(worker) else ():
             # A worker that has tried it would not get it, and it would return to the same queue.
             taker = next((w for w in idle if w.name not in last.trial.tried_by), None)
             if taker is not None:
                 idle.remove(taker)
                 tx.withdraw(last, "an idle worker can play it sooner")
                 break
+
+
+def _waiting(tx: Transaction, worker: Worker) -> list[Attempt]:
+    """The attempts of a worker that are not claimed and that another one may play, the newest first."""
+    claims = tx.observed.workers[worker.name].claims
+    waiting = [a for a in worker.wanted.values() if a.id not in claims and not a.trial.is_held_back]
+    return sorted(waiting, key=lambda attempt: attempt.publication, reverse=True)

@@ -5,7 +5,7 @@ Not here: the actions that follow (`reconcile`).
 """
 
 from pipeline.core.acceptance import accept_results
-from pipeline.core.assignment import Queues, assign, rebalance
+from pipeline.core.assignment import assign, rebalance
 from pipeline.core.deadlines import enforce_deadlines
 from pipeline.core.evaluator import check_evaluator
 from pipeline.core.facts import RunFinished
@@ -15,6 +15,7 @@ from pipeline.core.model import Worker, WorkerState
 from pipeline.core.observation import Observation
 from pipeline.core.observed import Observed
 from pipeline.core.ownership import check_ownership
+from pipeline.core.queues import Queues
 from pipeline.core.recovery import check_worker
 from pipeline.core.transaction import Transaction
 

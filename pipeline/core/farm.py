@@ -115,7 +115,7 @@ class Farm:
         for worker in (*self.workers.values(), *self.retired.values()):
             # The user may have fixed what was wrong: reset every worker.
             worker.state, worker.recovery, worker.reason = WorkerState.READY, None, ""
-            worker.losses = worker.restarts = worker.probations = worker.unexpected = 0
+            worker.losses = worker.restarts = worker.probations = worker.unexpected = worker.reverts = 0
         if self.generation:
             self.spans.append([at, at])
 
@@ -297,6 +297,7 @@ class Farm:
         worker = self.worker(fact.worker)
         if fact.epoch <= worker.epoch:
             raise IllegalFact(f"{worker.name}: epoch {fact.epoch} after {worker.epoch}")
+        worker.reverts += worker.epoch > 0 and not worker.reverting  # the first epoch is no revert
         worker.epoch, worker.epoch_open, worker.reverting = fact.epoch, False, False
         worker.left_published.clear()
 
@@ -337,6 +338,7 @@ class Farm:
     def _probation_began(self, fact: f.ProbationBegan, at: float) -> None:
         worker = self._move_worker(fact, fact.worker)
         worker.losses = worker.restarts = 0
+        worker.reverts = max(0, worker.reverts - 1)
 
     # ------------------------------------------------------------------------------------------------------ look-ups
 

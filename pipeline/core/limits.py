@@ -38,6 +38,8 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     set_aside_bytes_max: Bytes = 64 * 1024**2  #: in `set-aside/` of a generation: results that were not counted
     #: results of attempts that were never issued, of a generation from one worker; further ones are ignored
     unknown_results_max: Count = 100
+    #: times a share goes back in time without an order of the host, before its worker is quarantined
+    reverts_max: Count = 10
 
     def __post_init__(self) -> None:
         if self.losses_per_trial_max < self.losses_max:

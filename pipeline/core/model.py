@@ -68,6 +68,9 @@ WORKER_TABLE: dict[tuple[WorkerState, type[Fact]], WorkerState] = {
 LOSSES = frozenset({Outcome.INTERRUPTED, Outcome.LOST, Outcome.CORRUPT, Outcome.UNDELIVERED})
 #: Outcomes that count against the genome and use up one of the trial's `failures_max` tries.
 BLAMES_GENOME = frozenset({Outcome.FAILED, Outcome.TIMED_OUT})
+#: Outcomes of games whose length tells how long others take; a failure costs a new process as well.
+_MEASURED = frozenset({Outcome.COMPLETED, Outcome.TIMED_OUT})
+_GAMES_WEIGHED = 16  # in their mean length: it soon shows that games have become longer
 
 
 @dataclass(slots=True)
@@ -192,6 +195,9 @@ class Worker:
     left_published: dict[str, Attempt] = field(default_factory=dict)
     given_up: dict[str, Attempt] = field(default_factory=dict)  #: over, and no result of them was seen
     unexpected: int = 0  #: results on its share of attempts that were never issued, since this start in this run
+    games_measured: int = 0  #: of this run
+    game_s: float = 0.0  #: mean length of those games, in which the latest weigh most
+    reverts: int = 0  #: epochs of its share, without those that the host ordered; a probation forgives one
     losses: int = 0  #: in a row
     restarts: int = 0  #: recovery actions since it last finished an attempt
     probations: int = 0  #: failed ones since it last recovered
@@ -206,10 +212,14 @@ class Worker:
         self.left_published.clear()
         self.given_up.clear()
         self.unexpected = 0
+        self.games_measured, self.game_s = 0, 0.0
 
     def note_over(self, attempt: Attempt) -> None:
-        """Holds an attempt no longer; what may still come of it is waited for."""
+        """Holds an attempt no longer, and measures its game; what may still come of it is waited for."""
         self.forget(attempt.id)
+        if attempt.outcome in _MEASURED:
+            self.games_measured += 1
+            self.game_s += (attempt.seconds - self.game_s) / min(self.games_measured, _GAMES_WEIGHED)
         if attempt.left_published:
             self.left_published[attempt.id] = attempt
         if not attempt.has_result:

@@ -137,6 +137,13 @@ class Observed:
         """Whether that exceeds the silence limit."""
         return self.silence_s(name) > self._limits.silence_limit_s
 
+    def is_busy_for_long(self, worker: Worker) -> bool:
+        """Whether its game, or the loading of its evaluator, takes so long that what waits behind it may move."""
+        seen = self.workers[worker.name]
+        playing = [since for attempt, since in seen.claims.items() if attempt in worker.wanted]
+        busy_since = min(playing, default=seen.loading_since)
+        return busy_since is not None and self.time - busy_since > self._limits.take_back_after_s
+
     def may_get_work(self, worker: Worker) -> bool:
         """Whether a worker may get attempts: its share is ours and readable, its agent alive and fit to run them."""
         seen = self.workers[worker.name]

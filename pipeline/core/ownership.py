@@ -1,6 +1,7 @@
 """Checks the owner and the epoch of a share. Pure.
 
-Owns: when an epoch begins, when a share belongs to another farm, worker or host, when a listing counts.
+Owns: when an epoch begins, when a share belongs to another farm, worker or host, when a listing counts, how often a
+share may go back in time.
 See: laws 4 and 7 of share_layout.md.
 """
 
@@ -37,7 +38,7 @@ def check_ownership(tx: Transaction, scan: ShareScan) -> None:
         exclude(tx, worker, f"{reason}; {fix}", withdrawal=_OTHER_OWNER)
     elif scan.owner.epoch < worker.epoch:
         if worker.epoch_open:
-            _raise_epoch(tx, worker, scan, f"host.json of epoch {worker.epoch} is missing")
+            _note_revert(tx, worker, scan.owner.epoch, f"host.json of epoch {worker.epoch} is missing")
     else:
         if not worker.epoch_open:
             tx.add(EpochOpened(worker=worker.name, epoch=worker.epoch))
@@ -55,7 +56,7 @@ def _host_record_damaged(tx: Transaction, worker: Worker, scan: ShareScan) -> No
         return
     if scan.damaged_epoch <= worker.epoch:
         reason = f"host.json of epoch {scan.damaged_epoch} cannot be used: {scan.damage}"
-        tx.raise_epoch(worker.name, scan.damaged_epoch, reason)
+        _note_revert(tx, worker, scan.damaged_epoch, reason)
     else:
         found = f"a host.json of epoch {scan.damaged_epoch} that cannot be used ({scan.damage})"
         reason = f"its share shows {found}, which this farm never wrote"
@@ -67,7 +68,7 @@ def _no_host_record(tx: Transaction, worker: Worker, seen: ObservedWorker, scan:
     if worker.epoch == 0:
         tx.raise_epoch(worker.name, 0, "first contact")
     elif worker.reverting or seen.reverted:
-        tx.raise_epoch(worker.name, 0, "the machine went back to its checkpoint")
+        _note_revert(tx, worker, 0, "the machine went back to its checkpoint")
     elif worker.epoch_open:
         # An unmounted or re-created folder is empty too: draw no conclusion (law 4 of share_layout.md).
         seen.readable = False
@@ -79,7 +80,7 @@ def _no_host_record(tx: Transaction, worker: Worker, seen: ObservedWorker, scan:
 def _check_history(tx: Transaction, worker: Worker, seen: ObservedWorker, scan: ShareScan) -> None:
     gone = sorted((seen.listed & worker.wanted.keys()) - scan.starts)
     if gone:
-        _raise_epoch(tx, worker, scan, f"start signal {gone[0]} is missing")
+        _note_revert(tx, worker, worker.epoch, f"start signal {gone[0]} is missing")
         return
     seen.listed |= scan.starts & worker.wanted.keys()
     for attempt_id in sorted(seen.unconfirmed):
@@ -107,26 +108,38 @@ def _take_heartbeat(
     if last is not None and (last.run_id, last.counter) == (heartbeat.run_id, heartbeat.counter):
         return
     if last is not None and last.run_id == heartbeat.run_id and heartbeat.counter < last.counter:
-        _raise_epoch(tx, worker, scan, f"the heartbeat counter fell from {last.counter} to {heartbeat.counter}")
-        return
+        reason = f"the heartbeat counter fell from {last.counter} to {heartbeat.counter}"
+        if _note_revert(tx, worker, worker.epoch, reason):
+            return
     if last is not None and last.run_id != heartbeat.run_id:
         seen.replaced_runs.add(last.run_id)
         if heartbeat.run_id in seen.replaced_runs:
             seen.returned_runs += 1
-            _old_run_returned(tx, worker, seen, scan, heartbeat)
-            return
+            if _old_run_returned(tx, worker, seen, heartbeat):
+                return
     tx.observed.note_heartbeat(seen, scan, heartbeat)
 
 
-def _old_run_returned(
-    tx: Transaction, worker: Worker, seen: ObservedWorker, scan: ShareScan, heartbeat: AgentRecord
-) -> None:
+def _old_run_returned(tx: Transaction, worker: Worker, seen: ObservedWorker, heartbeat: AgentRecord) -> bool:
+    """Handles a run that another one had replaced; False if its heartbeat counts."""
     if seen.returned_runs < 2 or worker.state not in (WorkerState.READY, WorkerState.RECOVERING):
-        _raise_epoch(tx, worker, scan, f"agent run {heartbeat.run_id} is back, another one had followed it")
-        return
+        reason = f"agent run {heartbeat.run_id} is back, another one had followed it"
+        return _note_revert(tx, worker, worker.epoch, reason)
     quarantine(tx, worker, "two agents take turns on this share; stop one of them")
+    return True
 
 
-def _raise_epoch(tx: Transaction, worker: Worker, scan: ShareScan, reason: str) -> None:
-    on_share = scan.owner.epoch if scan.owner else 0
+def _note_revert(tx: Transaction, worker: Worker, on_share: int, reason: str) -> bool:
+    """Begins a new epoch of a share that went back in time; False if none begins.
+
+    Each costs a fact and a file, so a share that goes back again and again has its worker quarantined. None begins
+    until its probation: nothing is published meanwhile, and ids are never used again.
+    """
+    is_quarantined = worker.state is WorkerState.QUARANTINED
+    if is_quarantined and worker.reverts > tx.limits.reverts_max and not worker.reverting:
+        return False
     tx.raise_epoch(worker.name, on_share, reason)
+    if worker.reverts > tx.limits.reverts_max and not is_quarantined:
+        found = f"its share went back in time {worker.reverts} times; the last: {reason}"
+        quarantine(tx, worker, f"{found}; find out what restores or rewrites it")
+    return True

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from pipeline.core.assignment import Queues
 from pipeline.core.dispatcher import decide
 from pipeline.core.facts import Fact, ResultUnexpected
 from pipeline.core.farm import Farm
@@ -17,6 +16,7 @@ from pipeline.core.limits import Limits
 from pipeline.core.model import WorkerState
 from pipeline.core.observation import Observation, ShareScan
 from pipeline.core.observed import Observed
+from pipeline.core.queues import Queues
 from pipeline.core.reconcile import plan
 from pipeline.core.requests import MachineAction, ShareAction, scan_request
 from pipeline.core.share_problems import FLOODED, in_words

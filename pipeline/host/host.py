@@ -25,6 +25,7 @@ from pipeline.core.facts import Fact, HostStarted, RunOpened, RunSettings
 from pipeline.core.farm import Farm
 from pipeline.core.folder_looks import Stamp
 from pipeline.core.model import GenomeFile, WorkerState
+from pipeline.core.queues import may_gather_results
 from pipeline.errors import GenomeError, InputError, ProjectBusyError, disk_errors
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.genome_folder import FileNotes, GenomeFolder, take_valid
@@ -42,6 +43,7 @@ from pipeline.views.fitness_history import FitnessHistory
 from pipeline.views.progress import Progress, measure_progress
 
 PROGRESS_INTERVAL_S = 0.25
+GATHER_S = 0.003  # one commit for the results of so long, while no worker waits for this host
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +166,8 @@ class Host:
             )
             arrived = before.keys() - {genome.name for genome in self.farm.genomes} - refused.keys()
             has_work = bool(opening or arrived or not self.farm.finished)
-            self._open(
-                generation,
-                settings,
-                opening,
-                has_work=has_work,
-                retry_failed=retry_failed,
-                accept_evaluator=accept_evaluator,
-            )
+            asked = {"retry_failed": retry_failed, "accept_evaluator": accept_evaluator}
+            self._open(generation, settings, opening, has_work=has_work, **asked)
         except InputError:
             self._parts.snapshots.discard_new()
             raise
@@ -293,7 +289,7 @@ class Host:
                 outputs.write(self.farm)
             if parts.live_status.is_due:
                 parts.live_status.write(self.progress())
-            parts.wakeups.wait(self._wait_s())
+            parts.wakeups.wait(self._wait_s(), GATHER_S if may_gather_results(self.farm) else 0.0)
 
     @property
     def is_finished(self) -> bool:

@@ -20,9 +20,11 @@ class Due:
 class Wakeups:
     """The requests to the control loop, and the event that it waits for. The first tick sweeps."""
 
-    def __init__(self) -> None:
+    def __init__(self, urgent: threading.Event | None = None) -> None:
         self._lock = threading.Lock()
         self._event = threading.Event()
+        #: set for what must not wait until more results are there: all but notifications
+        self._urgent = urgent or threading.Event()
         self._scans: set[str] = set()
         self._poll = False
         self._sweep = True
@@ -37,21 +39,29 @@ class Wakeups:
         """Requests full scans; they find what no notification reported."""
         with self._lock:
             self._poll = True
-            self._event.set()
+            self.wake()
 
     def request_sweep(self) -> None:
         """Requests a check of deadlines and machines."""
         with self._lock:
             self._sweep = True
-            self._event.set()
+            self.wake()
 
     def wake(self) -> None:
         """Starts the next tick now."""
+        self._urgent.set()  # first: a loop that the other event wakes must see it
         self._event.set()
 
-    def wait(self, timeout_s: float) -> bool:
-        """Waits for any of these calls; False if the time ran out first."""
+    def wait(self, timeout_s: float, gather_s: float = 0.0) -> bool:
+        """Waits for any of these calls; False if the time ran out first.
+
+        After a notification it waits `gather_s` longer, so that one tick takes the results that others report
+        meanwhile, unless any other call is made.
+        """
         woken = self._event.wait(timeout_s)
+        if woken and gather_s:
+            self._urgent.wait(gather_s)
+        self._urgent.clear()
         self._event.clear()
         return woken
 

@@ -15,8 +15,8 @@ from inbox_agent.protocol.layout import ANSWERS, OUTBOX
 from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.system.folder_watcher import FolderWatcher
 from pipeline.config import Config
-from pipeline.core.assignment import Queues
 from pipeline.core.farm import Farm
+from pipeline.core.queues import Queues
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.hooks import Hooks
 from pipeline.host.poll_schedule import PollSchedule

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from inbox_agent.protocol.layout import AgentRecord, AgentState, HostRecord, Outcome, ResultRecord
-from pipeline.core.assignment import Queues
 from pipeline.core.dispatcher import decide
 from pipeline.core.facts import Fact, GenomeAdded, HostStarted, RunOpened, RunSettings, Settlement
 from pipeline.core.farm import Farm
@@ -16,6 +15,7 @@ from pipeline.core.limits import Limits
 from pipeline.core.model import Attempt, TrialState, WorkerState
 from pipeline.core.observation import CollectedResult, MachineState, MachineStatus, Observation, ShareScan
 from pipeline.core.observed import Observed
+from pipeline.core.queues import Queues
 from pipeline.core.reconcile import plan
 from pipeline.core.requests import MachineAction, ShareAction
 from pipeline.core.transaction import Transaction
@@ -65,6 +65,7 @@ class CoreHarness:
         limits: Limits | None = None,
         settings: RunSettings = SETTINGS,
         local: bool = False,
+        genome_bytes: int = 9,
     ) -> None:
         names = list(workers or ("w0", "w1"))
         self.limits = limits or Limits()
@@ -80,7 +81,11 @@ class CoreHarness:
         self.is_open = False  #: more genomes may join
         self.record(HostStarted(pid=1, workers=len(names)), RunOpened(generation=1, run=1, settings=self.settings))
         for number in range(1, genomes + 1):
-            self.record(GenomeAdded(genome=number, name=f"g{number}", suffix="", size_bytes=9, sha256=f"{number:064x}"))
+            self.record(
+                GenomeAdded(
+                    genome=number, name=f"g{number}", suffix="", size_bytes=genome_bytes, sha256=f"{number:064x}"
+                )
+            )
         self.observed = Observed(self.farm, self.limits, self.now)
 
     def record(self, *facts: Fact) -> None:
@@ -282,7 +287,8 @@ class CoreHarness:
         wanted = [a for w in self.farm.workers.values() for a in w.wanted.values()]
         assert len({id(a.trial) for a in wanted}) == len(wanted), "two wanted attempts at one trial"
         for worker in self.farm.workers.values():
-            assert len(worker.wanted) <= self.queues.depth[worker.name]
+            deepest = 64 if worker.name in self.queues.local else 0
+            assert len(worker.wanted) <= max(self.queues.depth[worker.name], deepest)
         for genome in self.farm.genomes:
             for trial in genome.trials:
                 counted = [a for a in trial.attempts if a.outcome is Outcome.COMPLETED and not a.superseded]

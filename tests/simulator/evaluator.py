@@ -46,7 +46,7 @@ class SimulatedEvaluator:
     def __init__(self, machine: "SimulatedMachine") -> None:
         self._machine = machine
         self._job: EvaluationJob | None = None
-        self._done_at = 0.0
+        self._done_at = self._begun_at = 0.0
         self.reads_files_at_each_game = machine.world.options.commands
         self.loads = 0
         self.is_unused = True
@@ -97,6 +97,7 @@ class SimulatedEvaluator:
         elif self._version != VERSION and not world.options.second_farm:
             world.report_violation(f"{self._machine.name} plays {job.attempt} with evaluator {self._version}")
         behaviour = behaviour_of(self._machine.files.fetched[job.genome])
+        self._begun_at = world.now
         self._done_at = world.now + min(behaviour["seconds"] * world.rng.uniform(0.5, 1.5), job.time_limit_s)
         self._machine.note_playing(job.attempt)
         if behaviour["do"] == "poison":
@@ -124,7 +125,11 @@ class SimulatedEvaluator:
         self._is_ruined = not world.options.commands and world.draw_fault("ruined process", world.options.ruin)
         fitness = fitness_of(data, job.seed, version)
         return EvaluationResult(
-            outcome=Outcome.COMPLETED, fitness=fitness, seconds=1.0, metrics={"n": 1.0}, artifacts=[]
+            outcome=Outcome.COMPLETED,
+            fitness=fitness,
+            seconds=self._done_at - self._begun_at,
+            metrics={"n": 1.0},
+            artifacts=[],
         )
 
     def next_at(self) -> float | None:
@@ -134,6 +139,7 @@ class SimulatedEvaluator:
     def delay_end(self, reverted_s: float) -> None:
         """Moves the end of the game or the load by the time for which it was frozen."""
         self._done_at += reverted_s
+        self._begun_at += reverted_s
         if self._load_ends_at is not None:
             self._load_ends_at += reverted_s
 

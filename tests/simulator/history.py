@@ -252,6 +252,7 @@ def _plan_faults(world: World, participants: _Participants) -> None:
     world.every("suspend", options.suspend, suspend)
     world.every("wall clock jump", options.wall_jump, wall_jump)
     world.every("hostile bytes", options.hostile_bytes, lambda: one().write_hostile_bytes())
+    world.every("rewind", options.rewind, lambda: one().rewind_for(rng.choice([20.0, 60.0])))
     world.every("flood", options.flood, lambda: one().flood())
     world.every("foreign files", options.foreign_files, lambda: one().add_foreign_files())
     world.every("second agent", options.second_agent, second_agent)

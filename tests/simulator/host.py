@@ -10,7 +10,6 @@ import orjson
 from msgspec.structs import replace as replace_struct
 
 from inbox_agent.protocol.layout import Kind
-from pipeline.core.assignment import Queues
 from pipeline.core.dispatcher import stuck_reason
 from pipeline.core.facts import (
     Fact,
@@ -21,6 +20,7 @@ from pipeline.core.facts import (
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.observation import CollectedResult, MachineStatus
+from pipeline.core.queues import Queues
 from pipeline.core.requests import MachineAction
 from pipeline.core.runs import closing_facts, opening_facts, refuse_to_replace, replacing_facts, replay
 from pipeline.errors import HostError, LedgerError
@@ -34,6 +34,7 @@ from pipeline.shares.executor import ShareExecutor
 from pipeline.shares.share_client import ExecuteRequest, ShareClient, ShareResponse
 from tests.fakes.ports import MemoryArchive, MemoryEventLog, MemoryLedger
 from tests.simulator.disk import FaultyFiles, SimulatedDisk
+from tests.simulator.epoch_checker import REVERTS_MAX
 from tests.simulator.evaluator import VERSION
 from tests.simulator.executor import LATE_DELAY_S, SimulatedExecutor
 from tests.simulator.genomes import MemorySnapshots, SimulatedGenomes, genomes_of, replaced_genomes_of
@@ -51,6 +52,7 @@ LIMITS = Limits(
     back_off_s=10,
     grace_s=10,
     unknown_results_max=UNKNOWN_RESULTS_MAX,
+    reverts_max=REVERTS_MAX,
 )
 TIME_LIMIT_S = 20.0
 
@@ -335,10 +337,9 @@ class SimulatedHost:
             self.world.report_violation(f"{attempt} was published on the share of {owner}")
         published = [other for other in machine.disk.files if other.endswith(START) and "/tmp/" not in other]
         options = self.world.options
-        if len(published) > options.depth and not (options.revert or options.second_farm or options.swap):
-            self.world.report_violation(
-                f"{len(published)} attempts are published on {machine.name}, its queue is {options.depth}"
-            )
+        depth = self.checker.queues.deepest[worker]
+        if len(published) > depth and not (options.revert or options.second_farm or options.swap):
+            self.world.report_violation(f"{len(published)} attempts are published on {machine.name}, queue {depth}")
 
     def _notify(self, worker: str) -> None:
         if self.loop is None or self.world.loses_notification():

@@ -11,8 +11,10 @@ from typing import Any
 import orjson
 
 from tests.simulator.disk import SimulatedDisk
+from tests.simulator.epoch_checker import EpochChecker
 from tests.simulator.evaluator import fitness_of
 from tests.simulator.genomes import SimulatedGenomes
+from tests.simulator.queue_checker import QueueChecker
 from tests.simulator.world import World
 
 #: A trial has failures_max failures, which the genome may cause, and losses_per_trial_max losses, which it does not.
@@ -68,6 +70,8 @@ class LedgerChecker:
         self._worker_of: dict[str, str] = {}  #: attempt -> worker
         self._lost_in_a_row: Counter[str] = Counter()  #: worker -> losses
         self._on_probation: set[str] = set()
+        self.queues = QueueChecker(world)
+        self._epochs = EpochChecker()
         self._stopped: set[str] = set()  #: attempts that were interrupted by a request to stop the agent
         self._failed: set[Genome] = set()  #: genomes with a trial without a fitness
         self._generation = 0
@@ -75,6 +79,9 @@ class LedgerChecker:
     def note_fact(self, fact: dict[str, Any], generation: int) -> None:
         """Checks one committed fact."""
         self._generation = generation
+        for message in (self.queues.note_fact(fact), self._epochs.note_fact(fact)):
+            if message:
+                self._report(message)
         if self._to_withdraw and fact["fact"] != "trial_settled" and not fact.get("ordered"):
             self._report(f"{min(self._to_withdraw)} stays, although another trial of its genome failed")
         match fact["fact"]:

@@ -73,6 +73,7 @@ class SimulatedMachine:
         self.evaluator_version = VERSION  #: of its evaluator's files as they are now
         self.evaluator_edits = 0
         self.floods = 0  #: results of no attempt so far
+        self._rewound_to = 1_000_000  #: the heartbeat counter that its guest shows next
         self.evaluator_is_broken = False
         self.corrupts = False  #: its agent writes results of another farm
         self.files = self._open_files()
@@ -384,6 +385,23 @@ class SimulatedMachine:
             self.floods += 1
             path = f"{OUTBOX}/{Kind.RESULT.of(f'g0001-0001-t1-a9-{self.floods:012d}')}"
             self.disk.files[path] = self._forged(attempt_in(path))
+
+    def rewind_for(self, seconds: float) -> None:
+        """Rewrites the heartbeat's counter every second, each time with a lower one."""
+        until = self.world.now + seconds
+
+        def rewind() -> None:
+            if self.world.now > until or not self.world.faulty:
+                return
+            try:
+                record = orjson.loads(self.disk.files["status/agent.json"])
+                self._rewound_to -= 1
+                self.disk.files["status/agent.json"] = orjson.dumps({**record, "counter": self._rewound_to})
+            except (KeyError, ValueError, TypeError):
+                pass  # none is there, or hostile bytes
+            self.world.schedule(1.0, rewind)
+
+        rewind()
 
     def copy_result(self, path: str) -> None:
         """Publishes a forged result for another worker's attempt at the same time."""

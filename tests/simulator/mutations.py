@@ -421,6 +421,34 @@ MUTATIONS = [
         "        names = {genome.name for genome in farm.genomes}\n",
         "        names = before.keys()\n",
     ),
+    Mutation(
+        "deep queue behind a long game",
+        "what waits behind a game that lasts is withdrawn, but for the configured queue",
+        "_shorten",
+        "    if len(worker.wanted) > 2 * depth:\n",
+        "    if False:\n",
+    ),
+    Mutation(
+        "deep queue on probation",
+        "on probation a worker holds one attempt",
+        "Queues.depth_of",
+        "        if worker.state is WorkerState.PROBATION:\n",
+        "        if False:\n",
+    ),
+    Mutation(
+        "epochs without an end",
+        "law 7: a share that goes back in time again and again has its worker quarantined",
+        "_note_revert",
+        "    if worker.reverts > tx.limits.reverts_max and not is_quarantined:\n",
+        "    if False:\n",
+    ),
+    Mutation(
+        "epochs during a quarantine",
+        "law 7: after too many reverts no epoch begins before the probation",
+        "_note_revert",
+        "        return False\n",
+        "        pass\n",
+    ),
 ]
 
 

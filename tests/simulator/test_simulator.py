@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from inbox_agent.protocol.layout import Outcome
-from pipeline.core.facts import RecoveryAction, Settlement
+from pipeline.core.facts import RecoveryAction, Settlement, WorkerQuarantined
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.recorder import Recorder
 from pipeline.shares.executor import ShareExecutor
@@ -79,7 +79,7 @@ def test_regression_seeds_pass(seed: int) -> None:
 
 def play_without_later_faults(seed: int) -> History:
     """Plays a seed without the kinds of fault that were added later, which would change its history."""
-    return play(seed, replace(World(seed).options, held=0.0))
+    return play(seed, replace(World(seed).options, held=0.0, rewind=0.0))
 
 
 def test_lost_recovery_action_restarts_no_other_machine() -> None:
@@ -179,6 +179,27 @@ def test_broken_evaluator_stops_run(seed: int) -> None:
     assert 3 <= host.farm.outcomes[Outcome.FAILED] <= 2 + len(machines)
     assert not host.farm.settled[Settlement.COMPLETED]
     assert world.violations == []
+
+
+def test_queues_of_local_workers_grow_with_short_games() -> None:
+    """Games of milliseconds, and hanging ones: no trial waits long behind those."""
+    seeds = [seed for seed in range(1, 101) if World(seed).options.short_games]
+    histories = [play(seed) for seed in seeds]
+
+    assert len(seeds) >= 5
+    assert all(history.host.checker.queues.held_most > 10 for history in histories)
+    assert any(history.host.farm and history.host.farm.outcomes[Outcome.TIMED_OUT] for history in histories)
+
+
+def test_guest_whose_heartbeat_falls_again_and_again_is_quarantined() -> None:
+    """Until it stops; then its worker plays again."""
+    options = replace(fault_free_options(World(3).options), rewind=20.0, genomes=12, trials=4)
+
+    history = play(3, options)
+
+    assert history.violations == []
+    reasons = [fact.reason for fact in history.host.ledger.facts if isinstance(fact, WorkerQuarantined)]
+    assert any("went back in time" in reason for reason in reasons), reasons
 
 
 def test_worlds_have_enough_faults() -> None:

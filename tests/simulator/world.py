@@ -68,6 +68,8 @@ class Options:
     late: float  #: probability that a genome's file is written while its generation is played
     replaced: float  #: … that a genome is played again when its generation is finished, with other bytes or the same
     flood: float = 0.0  #: many results at once, under ids that were never issued
+    rewind: float = 0.0  #: a heartbeat counter that falls again and again, for a while
+    short_games: bool = False  #: games take milliseconds, so that queues grow
 
 
 _SIZES = {
@@ -82,6 +84,7 @@ _SIZES = {
     "generations",
     "commands",
     "losses_max",
+    "short_games",
 }
 
 
@@ -101,6 +104,11 @@ def corrupting_agents_options(options: Options) -> Options:
     return replace(fault_free_options(options), corrupting=options.workers - 1, depth=1, losses_max=4)
 
 
+def short_games_options(options: Options) -> Options:
+    """The same world with many games of milliseconds, among which a hanging one is rare."""
+    return replace(options, short_games=True, genomes=30 // options.generations, trials=4, hanging=0.05)
+
+
 def draw_options(rng: random.Random) -> Options:
     """Draws the options of a world."""
     options, draw = _draw_options(rng), rng.random()
@@ -109,7 +117,11 @@ def draw_options(rng: random.Random) -> Options:
     if draw < 0.08:
         return failing_genomes_options(options)
     # Drawn last: the histories of most seeds stay as they were.
-    return replace(options, flood=rng.uniform(1, 4)) if rng.random() < 0.1 else options
+    options = replace(options, flood=rng.uniform(1, 4)) if rng.random() < 0.1 else options
+    options = replace(options, rewind=rng.uniform(2, 6)) if rng.random() < 0.1 else options
+    if options.local and 0.2 < draw < 0.42:  # none of the seeds that found a defect
+        return short_games_options(options if draw < 0.32 else fault_free_options(options))
+    return options
 
 
 def _draw_options(rng: random.Random) -> Options:

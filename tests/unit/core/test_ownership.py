@@ -4,7 +4,8 @@ import pytest
 
 from inbox_agent.protocol.layout import HostRecord, Outcome
 from pipeline.core import facts as f
-from pipeline.core.facts import RecoveryAction
+from pipeline.core.facts import Fact, RecoveryAction
+from pipeline.core.limits import Limits
 from pipeline.core.model import WorkerState
 from pipeline.core.observation import CollectedResult, MachineState, MachineStatus
 from tests.harness.core import CoreHarness, FakeShare, facts_of
@@ -355,3 +356,121 @@ def test_restore_confirmed_between_scans_is_remembered() -> None:
     core.run_until_ready()
 
     assert core.farm.workers["w0"].epoch == 2
+
+
+# ---------------------------------------------------------------------------------------- back in time, again and again
+
+
+def patient(reverts_max: int) -> Limits:
+    """Limits by which lost attempts alone have no consequence."""
+    return Limits(reverts_max=reverts_max, losses_max=1000, losses_per_trial_max=1000)
+
+
+def fall(core: CoreHarness, times: int) -> list[Fact]:
+    """Lets the heartbeat counter of `w0` fall, again and again; returns all facts."""
+    found: list[Fact] = []
+    for _ in range(times):
+        core.shares["w0"].counter = 0
+        for _ in range(4):  # a new epoch, its `host.json`, and a heartbeat that is above the one that follows
+            found += core.tick(0.01)
+    return found
+
+
+def test_worker_whose_counter_falls_again_and_again_is_quarantined() -> None:
+    """Each epoch is a fact and a file: none begins before the probation, and then only one."""
+    core = CoreHarness("w0", limits=patient(5))
+    core.run_until_ready()
+
+    facts = fall(core, 50)
+
+    assert len(facts_of(facts, f.EpochRaised)) == 6
+    assert core.state("w0") is WorkerState.QUARANTINED
+    assert core.farm.workers["w0"].reason == (
+        "its share went back in time 6 times; the last: the heartbeat counter fell from 4 to 1; "
+        "find out what restores or rewrites it"
+    )
+    core.run(16)
+    assert core.state("w0") is WorkerState.PROBATION
+    facts = fall(core, 50)
+    assert len(facts_of(facts, f.EpochRaised)) == 1
+    (quarantined,) = facts_of(facts, f.WorkerQuarantined)
+    assert quarantined.back_off_s == 2 * core.limits.back_off_s
+
+
+@pytest.mark.parametrize("gone", ["start signals", "host.json", "damaged host.json", "runs in turn"])
+def test_every_kind_of_revert_is_bounded(gone: str) -> None:
+    """Whatever a guest removes, damages or repeats in its share."""
+    core = CoreHarness("w0", genomes=4, limits=patient(5))
+    core.run_until_ready()
+    share = core.shares["w0"]
+
+    found: list[Fact] = []
+    for number in range(60):
+        share.run_id = f"run-{number % 2}" if gone == "runs in turn" else "run"
+        share.damaged_epoch = core.farm.workers["w0"].epoch if gone == "damaged host.json" else 0
+        if gone == "start signals":
+            share.starts.clear()
+        elif gone == "host.json" and share.owner is not None:
+            share.owner = HostRecord(farm="f00d", worker="w0", epoch=0)
+        for _ in range(4):
+            found += core.tick(0.01)
+            share.damaged_epoch = 0
+
+    assert core.state("w0") is WorkerState.QUARANTINED
+    assert len(facts_of(found, f.EpochRaised)) <= 6
+
+
+def test_honest_worker_passes_its_probation_after_many_reverts() -> None:
+    """Its agent beats in the last epoch during the quarantine, also after its share went back once more."""
+    core = CoreHarness("w0", limits=patient(2))
+    core.run_until_ready()
+    fall(core, 4)
+    assert core.state("w0") is WorkerState.QUARANTINED
+
+    core.run(16)
+    core.play_all()
+
+    assert core.state("w0") is WorkerState.READY
+    assert core.farm.workers["w0"].losses == 0
+
+
+def test_ordered_restores_are_not_counted() -> None:
+    """The share of a restored machine is an older one, by this host's order."""
+    core = CoreHarness("w0", limits=patient(1), machines=True)
+    core.run_until_ready()
+
+    for _ in range(5):
+        core.record(f.RecoveryStarted(worker="w0", action=RecoveryAction.RESTORE, reason="it was stuck"))
+        core.shares["w0"].owner = HostRecord(farm="f00d", worker="w0", epoch=0)
+        core.run(0.5, step=0.1)
+
+    assert core.farm.workers["w0"].epoch == 6
+    assert (core.state("w0"), core.farm.workers["w0"].reverts) == (WorkerState.READY, 0)
+
+
+def test_restore_that_ends_in_quarantine_begins_epoch() -> None:
+    """Its share is an older one by order, however often it went back without."""
+    core = CoreHarness("w0", limits=patient(2))
+    core.run_until_ready()
+    fall(core, 2)
+    core.record(f.RecoveryStarted(worker="w0", action=RecoveryAction.RESTORE, reason="it was stuck"))
+    worker = core.farm.workers["w0"]
+    worker.reverts = 3
+    core.record(f.WorkerQuarantined(worker="w0", back_off_s=15.0, reason="it was stuck"))
+    core.shares["w0"].owner = HostRecord(farm="f00d", worker="w0", epoch=1)
+
+    tx = core.decide(["w0"])
+
+    assert [fact.epoch for fact in facts_of(tx.facts, f.EpochRaised)] == [worker.epoch]
+
+
+def test_new_host_forgets_reverts() -> None:
+    """The user may have found the cause."""
+    core = CoreHarness("w0", limits=patient(2))
+    core.run_until_ready()
+    fall(core, 2)
+    assert core.farm.workers["w0"].reverts == 2
+
+    core.restart_host()
+
+    assert core.farm.workers["w0"].reverts == 0

@@ -151,3 +151,85 @@ def test_notified_share_is_scanned_after_its_request_in_progress() -> None:
     (again,) = harness.executor.submitted[1:]
     assert isinstance(again, ScanRequest)
     assert (again.worker, again.full) == ("vm-0", False)
+
+
+# ----------------------------------------------------------------------------------------------------------- gathering
+
+
+class Gathering(threading.Event):
+    """Instead of waiting, the loop is notified by another worker."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float | None] = []
+        self.during: Callable[[], None] = lambda: None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Notes for how long it would wait."""
+        if not self.is_set():
+            self.waits.append(timeout)
+            self.during()
+        return self.is_set()
+
+
+def test_notifications_of_a_moment_are_taken_together() -> None:
+    """The wait that the first one ends is followed by a short one for others."""
+    gathering = Gathering()
+    wakeups = Wakeups(gathering)
+    gathering.during = lambda: wakeups.notify("local-1")
+    wakeups.take()
+    wakeups.notify("local-0")
+
+    assert wakeups.wait(0, gather_s=0.003)
+
+    assert gathering.waits == [0.003]
+    assert wakeups.take().scans == {"local-0", "local-1"}
+    assert not wakeups.wait(0), "one tick for both"
+
+
+@pytest.mark.parametrize("kind", ["poll", "sweep", "wake"])
+def test_other_wakeup_is_not_delayed(kind: str) -> None:
+    """A timer, a response or a request to stop."""
+    call, _due = KINDS[kind]
+    gathering = Gathering()
+    wakeups = Wakeups(gathering)
+    call(wakeups)
+    wakeups.notify("local-0")
+
+    assert wakeups.wait(0, gather_s=0.003)
+
+    assert gathering.waits == []
+    wakeups.notify("local-0")
+    wakeups.wait(0, gather_s=0.003)
+    assert gathering.waits == [0.003], "the next results are gathered again"
+
+
+@pytest.mark.parametrize("kind", ["poll", "sweep", "wake"])
+def test_other_wakeup_ends_gathering(kind: str) -> None:
+    """It arrives while the loop waits for more results, which would take an hour."""
+    call, _due = KINDS[kind]
+    wakeups = Wakeups()
+    wakeups.notify("local-0")
+    thread = threading.Thread(target=call, args=(wakeups,))
+    thread.start()
+
+    assert wakeups.wait(0, gather_s=3600)
+    thread.join()
+
+
+def test_nothing_is_gathered_without_wakeup() -> None:
+    """The time ran out: the loop ticks at once."""
+    gathering = Gathering()
+
+    assert not Wakeups(gathering).wait(0, gather_s=0.003)
+    assert gathering.waits == []
+
+
+def test_nothing_is_gathered_while_workers_wait() -> None:
+    """Then a notification starts the next tick at once."""
+    gathering = Gathering()
+    wakeups = Wakeups(gathering)
+    wakeups.notify("local-0")
+
+    assert wakeups.wait(0)
+    assert gathering.waits == []
