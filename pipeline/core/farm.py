@@ -11,6 +11,7 @@ from typing import Any
 
 from inbox_agent.protocol.layout import Echo, Outcome
 from pipeline.core import facts as f
+from pipeline.core.counts import Counts
 from pipeline.core.facts import Fact, RecoveryAction, RunSettings, Settlement, kind_of
 from pipeline.core.model import (
     BLAMES_GENOME,
@@ -43,8 +44,7 @@ class Farm:
         self._forget_generation()
 
     def _forget_generation(self) -> None:
-        self.generation = 0
-        self.run = 0
+        self.generation = self.run = 0
         self.settings: RunSettings | None = None
         self.evaluator_version = ""  #: the version that may play; empty: not known yet
         self.genomes: list[Genome] = []
@@ -56,12 +56,12 @@ class Farm:
         self.held_back: dict[tuple[int, int], Trial] = {}  #: pending, and not assigned: see `Trial.is_held_back`
         self.open_trials = 0
         self.finished = False
+        self.counts = Counts()
         self.settled: Counter[Settlement] = Counter()
         self.outcomes: Counter[Outcome] = Counter()
         self.seconds_played = 0.0  #: in completed games, as the agents measured them
         self.retries_issued = 0
-        self.late = 0
-        self.unexpected = 0
+        self.late = self.unexpected = 0
         self.spans: list[list[float]] = []  #: [first, last] wall time of each host process of this run
 
     # --------------------------------------------------------------------------------------------------- questions
@@ -183,6 +183,7 @@ class Farm:
         trial.attempts.append(attempt)
         self.untried.pop(fact.genome, None)
         self.attempts[fact.attempt] = attempt
+        self.counts.workers.add(fact.worker)
         self.retries_issued += fact.number > 1
         worker = self.worker(fact.worker)
         worker.wanted[fact.attempt] = attempt
@@ -209,6 +210,7 @@ class Farm:
         self.outcomes[fact.outcome] += 1
         if fact.outcome is Outcome.COMPLETED:
             self.seconds_played += fact.seconds
+        self.counts.note_ended(attempt)
         self._count_blame(attempt, fact)
 
     def _count_blame(self, attempt: Attempt, fact: f.AttemptEnded) -> None:
@@ -258,6 +260,7 @@ class Farm:
         self._move_trial(trial, fact)
         trial.settlement, trial.fitness = fact.settlement, fact.fitness
         trial.decided_by, trial.reason = fact.attempt, fact.reason
+        self.counts.note_settled(trial, self.attempts.get(fact.attempt))
         if trial.blamed:
             trial.genome.failed_open = [other for other in trial.genome.failed_open if other is not trial]
             self._sort_pending(trial.genome)
@@ -280,12 +283,12 @@ class Farm:
         for trial in genome.trials:
             self._reopen(trial, fact)
             trial.run_alone = False
-            for attempt in trial.attempts:
-                attempt.superseded = True
+            self.counts.note_superseded(trial)
 
     def _reopen(self, trial: Trial, fact: Fact) -> None:
         self._move_trial(trial, fact)
         if trial.settlement is not None:
+            self.counts.note_reopened(trial, self.attempts.get(trial.decided_by))
             self.settled[trial.settlement] -= 1
             self.open_trials += 1
         trial.settlement, trial.fitness, trial.decided_by, trial.reason = None, None, "", ""

@@ -164,6 +164,13 @@ class Genome:
     charges: list[Attempt] = field(default_factory=list)
     #: trials that failed or timed out and are not settled, in that order; until the first is, no other is assigned
     failed_open: list[Trial] = field(default_factory=list)
+    settled: int = 0  #: trials
+    without_fitness: int = 0  #: of these
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether every trial of it has a fitness."""
+        return self.settled == len(self.trials) and not self.without_fitness
 
     @property
     def is_suspect(self) -> bool:

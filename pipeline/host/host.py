@@ -278,11 +278,10 @@ class Host:
             timers.poll_fast(bool(self.loop.workers_to_poll_fast()))
             timers.catch_up()
             parts.folder_watcher.rearm(self._readable())
-            if outputs.is_due:
-                outputs.write(self.farm)
+            outputs.update(self.farm, facts)
             if parts.live_status.is_due:
                 parts.live_status.write(self.progress())
-            parts.wakeups.wait(self._wait_s())
+            parts.wakeups.wait(min(outputs.wait_s, self._wait_s()))
 
     def _update_folder(self) -> list[Fact]:
         """Lets new files join if the run follows its folder; returns their facts."""
