@@ -5,7 +5,7 @@ trial's history.
 Not here: decisions (`dispatcher`).
 """
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -50,8 +50,8 @@ class Farm:
         self.genomes: list[Genome] = []
         self.attempts: dict[str, Attempt] = {}
         self.noted: set[str] = set()  #: ids of late or unexpected results that were noted
-        self.retries: dict[tuple[int, int], Trial] = {}
-        self.fresh: dict[tuple[int, int], Trial] = {}
+        # Taken from the front: the first entry of a plain dict is found by passing over all that were removed.
+        self.retries, self.fresh = OrderedDict[tuple[int, int], Trial](), OrderedDict[tuple[int, int], Trial]()
         self.untried: dict[int, Genome] = {}  #: genomes without an attempt since they were added or reopened
         self.held_back: dict[tuple[int, int], Trial] = {}  #: pending, and not assigned: see `Trial.is_held_back`
         self.open_trials = 0
@@ -106,7 +106,7 @@ class Farm:
             IllegalFact: the current state does not allow it.
         """
         # HostStarted opens a span of its own, and epoch facts may belong to another generation.
-        if self.spans and not isinstance(fact, f.HostStarted | f.EpochRaised | f.EpochOpened):
+        if self.spans and not isinstance(fact, (f.HostStarted, f.EpochRaised, f.EpochOpened)):
             self.spans[-1][1] = at
         _FOLDS[type(fact)](self, fact, at)
 

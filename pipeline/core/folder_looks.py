@@ -19,6 +19,7 @@ class Stamp(NamedTuple):
     size_bytes: int
     modified_ns: int
     changed_ns: int  #: when name, rights or content were changed; on Windows when it was created
+    number: int = 0  #: of the file in its file system
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ Not here: applying them (`farm`).
 import enum
 import hashlib
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
@@ -228,6 +229,7 @@ class Worker:
             waiting.pop(attempt, None)
 
 
+@lru_cache(maxsize=1000)  # as many as a genome may have trials
 def trial_seed(run_seed: int, generation: int, trial: int) -> int:
     """The seed of a trial, 0 … 2³¹−1: the same for every genome of a generation (share_layout.md, "Seeds")."""
     digest = hashlib.sha256(f"{run_seed}/{generation}/{trial}".encode()).digest()

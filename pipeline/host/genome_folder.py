@@ -203,12 +203,17 @@ class GenomeFolder:
             log.warning("%s", text)
 
 
-def take_valid(files: FilesOfGeneration, names: Iterable[str]) -> tuple[list[GenomeFile], dict[str, str]]:
-    """The files that can be genomes, and for each other one why it is not counted. Raises HostError."""
+def take_valid(
+    files: FilesOfGeneration, names: Iterable[str], known: Mapping[str, GenomeFile]
+) -> tuple[list[GenomeFile], dict[str, str]]:
+    """The files that can be genomes, and for each other one why it is not counted. Raises HostError.
+
+    Those that are `known` are not read again.
+    """
     taken, refused = list[GenomeFile](), dict[str, str]()
     for name in sorted(names):
         try:
-            taken.append(files.take(name))
+            taken.append(known.get(name) or files.take(name))
         except GenomeError as error:
             refused[name] = f"not counted: {error}"
     return taken, refused

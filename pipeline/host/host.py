@@ -9,7 +9,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from typing import Self
 from inbox_agent.protocol.files import ShareFiles
 from inbox_agent.system.file_lock import AlreadyLocked, FileLock
 from inbox_agent.system.long_paths import IN_A_PROJECT, too_long
+from pipeline.collector import without_collector
 from pipeline.config import Config
 from pipeline.core import runs as rules
 from pipeline.core.dispatcher import stuck_reason
@@ -37,6 +38,7 @@ from pipeline.machines.connections import require_secrets
 from pipeline.machines.local_workers import LocalWorkers
 from pipeline.paths import ProjectPaths
 from pipeline.storage.ledger import Ledger
+from pipeline.storage.read_files import ReadFiles
 from pipeline.storage.snapshots import GenomeFiles
 from pipeline.views.fitness_history import FitnessHistory
 from pipeline.views.progress import Progress, measure_progress
@@ -129,7 +131,8 @@ class Host:
             return  # nothing to replay; the loaded farm has the facts that shares depend on
         farm = Farm(self.ledger.farm_id, self.config.worker_names())
         self._fitness = FitnessHistory(self.config.generation.direction)
-        rules.replay(self._fitness.watch(self.ledger.entries()), farm, generation)
+        with without_collector():
+            rules.replay(self._fitness.watch(self.ledger.entries()), farm, generation)
         self.loop.switch_farm(farm)
         self._loaded = True
 
@@ -151,11 +154,21 @@ class Host:
             InputError: it cannot be run as asked; nothing has changed. GenomeError if a genome is the reason.
             HostError: the ledger, a snapshot or the results could not be written.
         """
+        with without_collector():
+            self._begin(generation, fresh, retry_failed, accept_evaluator, follow_folder)
+
+    def _begin(
+        self, generation: int, fresh: bool, retry_failed: bool, accept_evaluator: bool, follow_folder: bool
+    ) -> None:
         files = self._files(generation)
+        looked_at_ns = time.time_ns()
         before = _stamps(files) if follow_folder else {}  # first, so that a file that changes meanwhile is noticed
         # Before the farm is switched: the attempts of another generation are not withdrawn for refused genomes.
         resumes = self.ledger.has(generation) and not fresh
-        genomes, refused = self._import_genomes(files, before if follow_folder and resumes else None, resumes=resumes)
+        read = ReadFiles(self.paths.read_files, files.snapshots)
+        known = read.unchanged(generation, before, files.bytes_max) if resumes else {}
+        followed = before if follow_folder and resumes else None
+        genomes, refused = self._import_genomes(files, followed, known, resumes=resumes)
         try:
             self.load(generation)
             settings = self.config.run_settings(self._evaluator.version())
@@ -166,12 +179,15 @@ class Host:
         except InputError:
             self._parts.snapshots.discard_new()
             raise
+        if known.keys() != before.keys():
+            with contextlib.suppress(OSError):
+                read.remember(generation, before, looked_at_ns, genomes)
         self.outputs = Outputs(self.paths.results(generation))
         if not self.farm.attempts:
             self.outputs.move_aside()  # a run that has issued no attempt has no results: these are of an earlier run
         self.loop.is_open = follow_folder
-        read = {name: stamp for name, stamp in before.items() if name not in refused}
-        self._folder = GenomeFolder(files, read, self.loop.record) if follow_folder else None
+        counted = {name: stamp for name, stamp in before.items() if name not in refused}
+        self._folder = GenomeFolder(files, counted, self.loop.record) if follow_folder else None
         if self._folder is not None:
             self._folder.note_changed(self.farm, genomes)
             self._folder.note_refused(refused)
@@ -299,16 +315,16 @@ class Host:
         return Ending(finished, stopped, diagnosis, files)
 
     def _import_genomes(
-        self, files: GenomeFiles, followed: Collection[str] | None, *, resumes: bool
+        self, files: GenomeFiles, followed: Collection[str] | None, known: Mapping[str, GenomeFile], *, resumes: bool
     ) -> tuple[list[GenomeFile], dict[str, str]]:
         """The genomes of a folder, and what else is in one that is `followed` and resumed: it is looked at again."""
         try:
-            return files.snapshots.import_folder(files.folder, bytes_max=files.bytes_max), {}
+            return files.snapshots.import_folder(files.folder, bytes_max=files.bytes_max, known=known), {}
         except GenomeError:
             if not resumes or (followed is None and _holds_files(files.folder)):
                 raise
             # The genomes are fixed; those whose files went missing still belong to the generation.
-            return take_valid(files, followed or ())
+            return take_valid(files, followed or (), known)
 
     def _files(self, generation: int) -> GenomeFiles:
         bytes_max = self.config.generation.genome_bytes_max
