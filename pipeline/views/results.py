@@ -188,10 +188,9 @@ def evaluators(farm: Farm) -> list[str]:
     return sorted(version or UNKNOWN_EVALUATOR for version in found) if any(found) else []
 
 
-def genome_evaluators(farm: Farm) -> dict[int, str]:
-    """The versions that gave each genome's fitness, with spaces between them; empty if the generation has none."""
-    recorded = _has_versions(farm)
-    return {genome.number: _versions_text(_counted(farm, genome)) if recorded else "" for genome in farm.genomes}
+def genome_evaluator(farm: Farm, genome: Genome) -> str:
+    """The versions that gave a genome's fitness, with spaces between them; empty if the generation has none."""
+    return _versions_text(_counted(farm, genome)) if _has_versions(farm) else ""
 
 
 def _has_versions(farm: Farm) -> bool:
