@@ -47,6 +47,7 @@ class Farm:
         self.generation = self.run = 0
         self.settings: RunSettings | None = None
         self.evaluator_version = ""  #: the version that may play; empty: not known yet
+        self.seeds: list[int] = []  #: of the trials of every genome
         self.genomes: list[Genome] = []
         self.attempts: dict[str, Attempt] = {}
         self.noted: set[str] = set()  #: ids of late or unexpected results that were noted
@@ -54,14 +55,12 @@ class Farm:
         self.retries, self.fresh = OrderedDict[tuple[int, int], Trial](), OrderedDict[tuple[int, int], Trial]()
         self.untried: dict[int, Genome] = {}  #: genomes without an attempt since they were added or reopened
         self.held_back: dict[tuple[int, int], Trial] = {}  #: pending, and not assigned: see `Trial.is_held_back`
-        self.open_trials = 0
-        self.finished = False
+        self.open_trials, self.finished = 0, False
         self.counts = Counts()
         self.settled: Counter[Settlement] = Counter()
         self.outcomes: Counter[Outcome] = Counter()
         self.seconds_played = 0.0  #: in completed games, as the agents measured them
-        self.retries_issued = 0
-        self.late = self.unexpected = 0
+        self.retries_issued = self.late = self.unexpected = 0
         self.spans: list[list[float]] = []  #: [first, last] wall time of each host process of this run
 
     # --------------------------------------------------------------------------------------------------- questions
@@ -133,6 +132,8 @@ class Farm:
         self.since_start = SinceStart(evaluator_works=is_same and self.since_start.evaluator_works)
         self.generation, self.run, self.settings = fact.generation, fact.run, fact.settings
         self.evaluator_version = fact.settings.evaluator_version
+        trials = range(1, fact.settings.trials_per_genome + 1)
+        self.seeds = [trial_seed(fact.settings.seed, fact.generation, number) for number in trials]
         self.spans.append([at, at])
 
     def _genome_added(self, fact: f.GenomeAdded, at: float) -> None:
@@ -141,8 +142,8 @@ class Farm:
         genome = Genome(fact.genome, fact.name, fact.suffix, fact.size_bytes, fact.sha256)
         self.genomes.append(genome)
         self.untried[genome.number] = genome
-        for number in range(1, self.settings.trials_per_genome + 1):
-            trial = Trial(genome, number, trial_seed(self.settings.seed, self.generation, number))
+        for number, seed in enumerate(self.seeds, 1):
+            trial = Trial(genome, number, seed)
             genome.trials.append(trial)
             self.fresh[genome.number, number] = trial
             self.open_trials += 1
@@ -168,11 +169,12 @@ class Farm:
         if fact.attempt in self.attempts:
             raise IllegalFact(f"{fact.attempt} was issued before\n{self.story(trial)}")
         self._move_trial(trial, fact)
+        worker = self.worker(fact.worker)
         attempt = Attempt(
             fact.attempt,
             trial,
             fact.number,
-            fact.worker,
+            worker.name,  # one text for all, here and below: they are many
             fact.epoch,
             fact.publication,
             at,
@@ -185,7 +187,6 @@ class Farm:
         self.attempts[fact.attempt] = attempt
         self.counts.workers.add(fact.worker)
         self.retries_issued += fact.number > 1
-        worker = self.worker(fact.worker)
         worker.wanted[fact.attempt] = attempt
         worker.publications = max(worker.publications, fact.publication)
 
@@ -224,7 +225,7 @@ class Farm:
             timed_out = fact.outcome is Outcome.TIMED_OUT
             self.since_start.note_failed(trial.genome.number, attempt.worker, fact.reason, timed_out=timed_out)
             if trial.blamed == 1:
-                trial.genome.failed_open.append(trial)
+                trial.genome.failed_open = (*trial.genome.failed_open, trial)
                 self._sort_pending(trial.genome)
         if fact.outcome in BLAMES_GENOME or fact.outcome is Outcome.COMPLETED:
             worker.losses = worker.restarts = 0
@@ -248,7 +249,7 @@ class Farm:
         if attempt.charged:
             raise IllegalFact(f"{attempt.id} was charged before\n{self.story(attempt.trial)}")
         attempt.charged = True
-        attempt.trial.genome.charges.append(attempt)
+        attempt.trial.genome.charges = (*attempt.trial.genome.charges, attempt)
 
     def _genome_poisoned(self, fact: f.GenomePoisoned, at: float) -> None:
         for attempt in self.genomes[fact.genome - 1].charges:
@@ -258,11 +259,12 @@ class Farm:
     def _trial_settled(self, fact: f.TrialSettled, at: float) -> None:
         trial = self.trial(fact.genome, fact.trial)
         self._move_trial(trial, fact)
-        trial.settlement, trial.fitness = fact.settlement, fact.fitness
-        trial.decided_by, trial.reason = fact.attempt, fact.reason
-        self.counts.note_settled(trial, self.attempts.get(fact.attempt))
+        by = self.attempts.get(fact.attempt)
+        trial.settlement, trial.fitness, trial.reason = fact.settlement, fact.fitness, fact.reason
+        trial.decided_by = by.id if by is not None else fact.attempt
+        self.counts.note_settled(trial, by)
         if trial.blamed:
-            trial.genome.failed_open = [other for other in trial.genome.failed_open if other is not trial]
+            trial.genome.failed_open = tuple(o for o in trial.genome.failed_open if o is not trial)
             self._sort_pending(trial.genome)
         self.settled[fact.settlement] += 1
         self.open_trials -= 1
@@ -272,14 +274,12 @@ class Farm:
 
     def _trial_reopened(self, fact: f.TrialReopened, at: float) -> None:
         trial = self.trial(fact.genome, fact.trial)
-        trial.genome.charges.clear()
+        trial.genome.charges = ()
         self._reopen(trial, fact)
 
     def _genome_reopened(self, fact: f.GenomeReopened, at: float) -> None:
         genome = self.genomes[fact.genome - 1]
-        genome.size_bytes, genome.sha256 = fact.size_bytes, fact.sha256
-        genome.charges.clear()
-        genome.failed_open.clear()
+        genome.size_bytes, genome.sha256, genome.charges, genome.failed_open = fact.size_bytes, fact.sha256, (), ()
         for trial in genome.trials:
             self._reopen(trial, fact)
             trial.run_alone = False

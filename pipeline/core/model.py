@@ -7,7 +7,6 @@ Not here: applying them (`farm`).
 import enum
 import hashlib
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
@@ -162,9 +161,9 @@ class Genome:
     size_bytes: int
     sha256: str
     trials: list[Trial] = field(default_factory=list)
-    charges: list[Attempt] = field(default_factory=list)
+    charges: tuple[Attempt, ...] = ()  # tuples: hardly any genome has some, and an empty one takes no room
     #: trials that failed or timed out and are not settled, in that order; until the first is, no other is assigned
-    failed_open: list[Trial] = field(default_factory=list)
+    failed_open: tuple[Trial, ...] = ()
     settled: int = 0  #: trials
     without_fitness: int = 0  #: of these
 
@@ -229,7 +228,6 @@ class Worker:
             waiting.pop(attempt, None)
 
 
-@lru_cache(maxsize=1000)  # as many as a genome may have trials
 def trial_seed(run_seed: int, generation: int, trial: int) -> int:
     """The seed of a trial, 0 … 2³¹−1: the same for every genome of a generation (share_layout.md, "Seeds")."""
     digest = hashlib.sha256(f"{run_seed}/{generation}/{trial}".encode()).digest()

@@ -18,7 +18,6 @@ from typing import Self
 from inbox_agent.protocol.files import ShareFiles
 from inbox_agent.system.file_lock import AlreadyLocked, FileLock
 from inbox_agent.system.long_paths import IN_A_PROJECT, too_long
-from pipeline.collector import without_collector
 from pipeline.config import Config
 from pipeline.core import runs as rules
 from pipeline.core.dispatcher import stuck_reason
@@ -37,6 +36,7 @@ from pipeline.host.wiring import build
 from pipeline.machines.connections import require_secrets
 from pipeline.machines.local_workers import LocalWorkers
 from pipeline.paths import ProjectPaths
+from pipeline.storage.collector import without_collector
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.read_files import ReadFiles
 from pipeline.storage.snapshots import GenomeFiles

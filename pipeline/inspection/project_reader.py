@@ -15,13 +15,13 @@ from typing import Self
 
 import msgspec
 
-from pipeline.collector import without_collector
 from pipeline.config import Config, load_config
 from pipeline.core.facts import DatedFact, Entry
 from pipeline.core.farm import Farm
 from pipeline.core.runs import replay
 from pipeline.errors import InputError
 from pipeline.paths import ProjectPaths
+from pipeline.storage.collector import without_collector
 from pipeline.storage.ledger import Ledger, has_ledger
 from pipeline.storage.live_status import read_live_status
 from pipeline.views.fact_text import is_routine

@@ -16,7 +16,7 @@ import stat
 import sys
 import threading
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BufferedWriter, FileIO
@@ -33,6 +33,7 @@ from pipeline.errors import GenomeError, HostError, disk_errors
 log = logging.getLogger(__name__)
 
 NAME_CHARS_MAX = 255
+LOOK_STEP = 500  #: files that are looked at before others have their turn: a few milliseconds
 _CHUNK_BYTES = 1024 * 1024
 #: Hidden files, files of file managers, and the names under which programs write a file before they rename it.
 _IGNORED = re.compile(
@@ -247,13 +248,24 @@ class GenomeFiles:
 
     def look(self) -> dict[str, Stamp]:
         """The files that are not ignored, with their stamps. Raises OSError: the folder cannot be listed."""
+        steps = self.look_in_steps()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return dict(end.value)
+
+    def look_in_steps(self) -> Generator[None, None, dict[str, Stamp]]:
+        """The same; after some files each the caller may do something else. Raises OSError."""
         found: dict[str, Stamp] = {}
-        for name in os.listdir(self.folder):
+        for number, name in enumerate(os.listdir(self.folder), 1):
             if not is_ignored(name):
                 with contextlib.suppress(FileNotFoundError):
                     # Not from `os.scandir`: Windows updates what a folder says of a file only when it is closed.
                     info = os.lstat(f"{self.folder}{os.sep}{name}")
                     found[name] = Stamp(info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
+            if number % LOOK_STEP == 0:
+                yield
         return found
 
     def take(self, name: str) -> GenomeFile:

@@ -1,6 +1,6 @@
-"""Python's garbage collector, which would look at all objects again and again while many are made.
+"""Python's garbage collector, which looks at all objects again and again while a ledger is replayed.
 
-It belongs to the process, which may be a user's program: whoever uses this leaves it as it was found.
+It belongs to the process, which may be a user's program, so it is left as it was found.
 """
 
 import gc
