@@ -99,6 +99,11 @@ class ProjectPaths:
         return self.state / "genomes"
 
     @property
+    def read_files(self) -> Path:
+        """Which files of a generation were read, and how they were then."""
+        return self.state / "read.json"
+
+    @property
     def incoming(self) -> Path:
         """Artifacts that were fetched and are not archived yet, by worker."""
         return self.state / "incoming"

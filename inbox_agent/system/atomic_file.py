@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from io import FileIO
 from pathlib import Path
 
 _NAME_CHARS_MAX = 50  # of the staged name: a file's own name may be as long as its disk allows
@@ -22,21 +23,30 @@ def replace_file(path: Path, data: bytes, *, durable: bool = False) -> None:
     Raises:
         OSError: the old content is kept. The hidden file remains only if this process is killed, until the next call.
     """
-    staged = path.with_name(f".{path.name[:_NAME_CHARS_MAX]}.new")
-    with ExitStack() as failing:
-        failing.callback(_remove, staged)
-        with open(staged, "wb", buffering=0) as file:
-            write_all(file.fileno(), data)
-            if durable:
-                os.fsync(file.fileno())
-        os.replace(staged, path)
-        failing.pop_all()
+    with replacement(path) as file:
+        write_all(file.fileno(), data)
+        if durable:
+            os.fsync(file.fileno())
     if durable and sys.platform != "win32":  # Windows opens no folders; NTFS keeps a journal of its names
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextmanager
+def replacement(path: Path) -> Iterator[FileIO]:
+    """A hidden file beside `path` for a block that writes it; afterwards it gets that name. If the block fails, it is
+    removed and the old content is kept.
+    """
+    staged = path.with_name(f".{path.name[:_NAME_CHARS_MAX]}.new")
+    with ExitStack() as failing:
+        failing.callback(_remove, staged)
+        with open(staged, "wb", buffering=0) as file:
+            yield file
+        os.replace(staged, path)
+        failing.pop_all()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ Owns: the printed texts, the exit code of a defect, the log levels of libraries.
 errors (`pipeline.errors`), the work of the commands.
 """
 
+import gc
 import logging
 import sys
 import traceback
@@ -166,6 +167,7 @@ def run(
                 accept_evaluator=accept_evaluator,
                 follow_folder=True,
             )
+        gc.freeze()  # what was read stays until this process ends, so no collection has to look at it
         if host.is_finished:
             click.echo(f"generation {generation} is finished already; nothing is played")
         elif host.outputs is not None and host.outputs.earlier is not None:

@@ -35,7 +35,7 @@ def assign(tx: Transaction, queues: Queues) -> None:
                 found_nothing[worker.name] = len(tx.facts)
             elif rooms.take(worker, trial):
                 _issue(tx, worker, trial)
-        if not tx.farm.has_pending:
+        if not tx.farm.pending:
             return
 
 
@@ -100,7 +100,7 @@ def _candidates(farm: Farm, worker: Worker) -> Iterable[Trial]:
     Until a trial completes or three genomes fail, genomes that did not fail come first: if three fail for the same
     reason the evaluator is broken, and a retry of one of them cannot tell.
     """
-    retries, fresh = (islice(trials.values(), _SEARCHED_MAX) for trials in (farm.retries, farm.fresh))
+    retries, fresh = (islice(trials.values(), _SEARCHED_MAX) for trials in (farm.pending.retries, farm.pending.fresh))
     if worker.state is WorkerState.PROBATION:
         return sorted(chain(fresh, retries), key=lambda trial: trial.genome.is_suspect)
     # Retries before fresh trials: a farm on which everything fails is noticed early.
@@ -109,7 +109,9 @@ def _candidates(farm: Farm, worker: Worker) -> Iterable[Trial]:
 
 def _of_other_genomes(farm: Farm) -> Iterator[Trial]:
     """The trials that were lost and did not fail, then one trial of each genome that was not tried."""
-    yield from (trial for trial in islice(farm.retries.values(), _SEARCHED_MAX) if trial.losses and not trial.blamed)
+    yield from (
+        trial for trial in islice(farm.pending.retries.values(), _SEARCHED_MAX) if trial.losses and not trial.blamed
+    )
     for genome in islice(farm.untried.values(), _SEARCHED_MAX):
         yield from islice((trial for trial in genome.trials if trial.state is TrialState.PENDING), 1)
 

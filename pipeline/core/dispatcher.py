@@ -39,7 +39,7 @@ def decide(farm: Farm, observed: Observed, observation: Observation, limits: Lim
             enforce_deadlines(tx, worker)
             check_worker(tx, worker)
         rebalance(tx, queues)
-    if farm.generation and farm.has_pending:
+    if farm.generation and farm.pending:
         assign(tx, queues)
     if farm.generation and not farm.open_trials and not farm.finished and not observation.is_open:
         tx.add(RunFinished())

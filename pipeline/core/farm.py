@@ -11,6 +11,7 @@ from typing import Any
 
 from inbox_agent.protocol.layout import Echo, Outcome
 from pipeline.core import facts as f
+from pipeline.core.counts import Counts
 from pipeline.core.facts import Fact, RecoveryAction, RunSettings, Settlement, kind_of
 from pipeline.core.model import (
     BLAMES_GENOME,
@@ -20,12 +21,12 @@ from pipeline.core.model import (
     Attempt,
     Genome,
     Trial,
-    TrialState,
     Worker,
     WorkerState,
     trial_seed,
 )
 from pipeline.core.since_start import SinceStart
+from pipeline.core.trial_queue import TrialQueue
 
 
 class IllegalFact(AssertionError):
@@ -43,32 +44,24 @@ class Farm:
         self._forget_generation()
 
     def _forget_generation(self) -> None:
-        self.generation = 0
-        self.run = 0
+        self.generation = self.run = 0
         self.settings: RunSettings | None = None
         self.evaluator_version = ""  #: the version that may play; empty: not known yet
+        self.seeds: list[int] = []  #: of the trials of every genome
         self.genomes: list[Genome] = []
         self.attempts: dict[str, Attempt] = {}
         self.noted: set[str] = set()  #: ids of late or unexpected results that were noted
-        self.retries: dict[tuple[int, int], Trial] = {}
-        self.fresh: dict[tuple[int, int], Trial] = {}
+        self.pending = TrialQueue()
         self.untried: dict[int, Genome] = {}  #: genomes without an attempt since they were added or reopened
-        self.held_back: dict[tuple[int, int], Trial] = {}  #: pending, and not assigned: see `Trial.is_held_back`
-        self.open_trials = 0
-        self.finished = False
+        self.open_trials, self.finished = 0, False
+        self.counts = Counts()
         self.settled: Counter[Settlement] = Counter()
         self.outcomes: Counter[Outcome] = Counter()
         self.seconds_played = 0.0  #: in completed games, as the agents measured them
-        self.retries_issued = 0
-        self.late = 0
-        self.unexpected = 0
+        self.retries_issued = self.late = self.unexpected = 0
         self.spans: list[list[float]] = []  #: [first, last] wall time of each host process of this run
 
     # --------------------------------------------------------------------------------------------------- questions
-
-    @property
-    def has_pending(self) -> bool:
-        return bool(self.retries or self.fresh)
 
     @property
     def allows_any_evaluator(self) -> bool:
@@ -106,7 +99,7 @@ class Farm:
             IllegalFact: the current state does not allow it.
         """
         # HostStarted opens a span of its own, and epoch facts may belong to another generation.
-        if self.spans and not isinstance(fact, f.HostStarted | f.EpochRaised | f.EpochOpened):
+        if self.spans and not isinstance(fact, (f.HostStarted, f.EpochRaised, f.EpochOpened)):
             self.spans[-1][1] = at
         _FOLDS[type(fact)](self, fact, at)
 
@@ -133,6 +126,8 @@ class Farm:
         self.since_start = SinceStart(evaluator_works=is_same and self.since_start.evaluator_works)
         self.generation, self.run, self.settings = fact.generation, fact.run, fact.settings
         self.evaluator_version = fact.settings.evaluator_version
+        trials = range(1, fact.settings.trials_per_genome + 1)
+        self.seeds = [trial_seed(fact.settings.seed, fact.generation, number) for number in trials]
         self.spans.append([at, at])
 
     def _genome_added(self, fact: f.GenomeAdded, at: float) -> None:
@@ -141,10 +136,10 @@ class Farm:
         genome = Genome(fact.genome, fact.name, fact.suffix, fact.size_bytes, fact.sha256)
         self.genomes.append(genome)
         self.untried[genome.number] = genome
-        for number in range(1, self.settings.trials_per_genome + 1):
-            trial = Trial(genome, number, trial_seed(self.settings.seed, self.generation, number))
+        for number, seed in enumerate(self.seeds, 1):
+            trial = Trial(genome, number, seed)
             genome.trials.append(trial)
-            self.fresh[genome.number, number] = trial
+            self.pending.add_fresh(trial)
             self.open_trials += 1
         self.finished = False
 
@@ -168,11 +163,12 @@ class Farm:
         if fact.attempt in self.attempts:
             raise IllegalFact(f"{fact.attempt} was issued before\n{self.story(trial)}")
         self._move_trial(trial, fact)
+        worker = self.worker(fact.worker)
         attempt = Attempt(
             fact.attempt,
             trial,
             fact.number,
-            fact.worker,
+            worker.name,  # one text for all, here and below: they are many
             fact.epoch,
             fact.publication,
             at,
@@ -183,8 +179,8 @@ class Farm:
         trial.attempts.append(attempt)
         self.untried.pop(fact.genome, None)
         self.attempts[fact.attempt] = attempt
+        self.counts.workers.add(fact.worker)
         self.retries_issued += fact.number > 1
-        worker = self.worker(fact.worker)
         worker.wanted[fact.attempt] = attempt
         worker.publications = max(worker.publications, fact.publication)
 
@@ -209,6 +205,7 @@ class Farm:
         self.outcomes[fact.outcome] += 1
         if fact.outcome is Outcome.COMPLETED:
             self.seconds_played += fact.seconds
+        self.counts.note_ended(attempt)
         self._count_blame(attempt, fact)
 
     def _count_blame(self, attempt: Attempt, fact: f.AttemptEnded) -> None:
@@ -222,8 +219,8 @@ class Farm:
             timed_out = fact.outcome is Outcome.TIMED_OUT
             self.since_start.note_failed(trial.genome.number, attempt.worker, fact.reason, timed_out=timed_out)
             if trial.blamed == 1:
-                trial.genome.failed_open.append(trial)
-                self._sort_pending(trial.genome)
+                trial.genome.failed_open = (*trial.genome.failed_open, trial)
+                self.pending.update_held_back(trial.genome)
         if fact.outcome in BLAMES_GENOME or fact.outcome is Outcome.COMPLETED:
             worker.losses = worker.restarts = 0
         trial.run_alone = fact.run_alone or (trial.run_alone and fact.outcome is Outcome.WITHDRAWN)
@@ -246,7 +243,7 @@ class Farm:
         if attempt.charged:
             raise IllegalFact(f"{attempt.id} was charged before\n{self.story(attempt.trial)}")
         attempt.charged = True
-        attempt.trial.genome.charges.append(attempt)
+        attempt.trial.genome.charges = (*attempt.trial.genome.charges, attempt)
 
     def _genome_poisoned(self, fact: f.GenomePoisoned, at: float) -> None:
         for attempt in self.genomes[fact.genome - 1].charges:
@@ -256,11 +253,13 @@ class Farm:
     def _trial_settled(self, fact: f.TrialSettled, at: float) -> None:
         trial = self.trial(fact.genome, fact.trial)
         self._move_trial(trial, fact)
-        trial.settlement, trial.fitness = fact.settlement, fact.fitness
-        trial.decided_by, trial.reason = fact.attempt, fact.reason
+        by = self.attempts.get(fact.attempt)
+        trial.settlement, trial.fitness, trial.reason = fact.settlement, fact.fitness, fact.reason
+        trial.decided_by = by.id if by is not None else fact.attempt
+        self.counts.note_settled(trial, by)
         if trial.blamed:
-            trial.genome.failed_open = [other for other in trial.genome.failed_open if other is not trial]
-            self._sort_pending(trial.genome)
+            trial.genome.failed_open = tuple(o for o in trial.genome.failed_open if o is not trial)
+            self.pending.update_held_back(trial.genome)
         self.settled[fact.settlement] += 1
         self.open_trials -= 1
         if fact.settlement is not Settlement.SKIPPED:
@@ -269,23 +268,21 @@ class Farm:
 
     def _trial_reopened(self, fact: f.TrialReopened, at: float) -> None:
         trial = self.trial(fact.genome, fact.trial)
-        trial.genome.charges.clear()
+        trial.genome.charges = ()
         self._reopen(trial, fact)
 
     def _genome_reopened(self, fact: f.GenomeReopened, at: float) -> None:
         genome = self.genomes[fact.genome - 1]
-        genome.size_bytes, genome.sha256 = fact.size_bytes, fact.sha256
-        genome.charges.clear()
-        genome.failed_open.clear()
+        genome.size_bytes, genome.sha256, genome.charges, genome.failed_open = fact.size_bytes, fact.sha256, (), ()
         for trial in genome.trials:
             self._reopen(trial, fact)
             trial.run_alone = False
-            for attempt in trial.attempts:
-                attempt.superseded = True
+            self.counts.note_superseded(trial)
 
     def _reopen(self, trial: Trial, fact: Fact) -> None:
         self._move_trial(trial, fact)
         if trial.settlement is not None:
+            self.counts.note_reopened(trial, self.attempts.get(trial.decided_by))
             self.settled[trial.settlement] -= 1
             self.open_trials += 1
         trial.settlement, trial.fitness, trial.decided_by, trial.reason = None, None, "", ""
@@ -360,25 +357,8 @@ class Farm:
         after = TRIAL_TABLE.get((trial.state, type(fact)))
         if after is None:
             raise IllegalFact(f"{kind_of(fact)} in state {trial.state}\n{self.story(trial)}")
-        self._take_out(trial)
         trial.state = after
-        if after is TrialState.PENDING:
-            (self.held_back if trial.is_held_back else self.retries)[trial.genome.number, trial.number] = trial
-
-    def _take_out(self, trial: Trial) -> None:
-        key = (trial.genome.number, trial.number)
-        self.retries.pop(key, None)
-        self.fresh.pop(key, None)
-        self.held_back.pop(key, None)
-
-    def _sort_pending(self, genome: Genome) -> None:
-        """Holds back the pending trials of a genome, or releases them, after a failure or its resolution."""
-        for trial in genome.trials:
-            key = (genome.number, trial.number)
-            if trial.state is TrialState.PENDING and trial.is_held_back != (key in self.held_back):
-                self._take_out(trial)
-                released = self.retries if trial.attempts else self.fresh
-                (self.held_back if trial.is_held_back else released)[key] = trial
+        self.pending.update(trial)
 
     def _move_worker(self, fact: Fact, name: str) -> Worker:
         worker = self.worker(name)

@@ -19,6 +19,7 @@ class Stamp(NamedTuple):
     size_bytes: int
     modified_ns: int
     changed_ns: int  #: when name, rights or content were changed; on Windows when it was created
+    number: int = 0  #: of the file in its file system
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +39,25 @@ class FolderLooks:
 
     def __init__(self, before: Mapping[str, Stamp]) -> None:
         self._read = dict(before)  #: name -> its stamp when it was read or refused
-        self._last = dict(before)
+        self._last: Mapping[str, Stamp] = dict(before)
         self._since: dict[str, float] = {}  #: name -> when a look first showed what the last one did, if any changed it
+        self._had_changes = False  #: whether the last look showed any
 
-    def compare(self, look: Mapping[str, Stamp], genomes: Collection[str], at: float) -> Changes:
-        """What is new since the look before; `genomes` are the names of the generation's genomes."""
+    def is_as_before(self, look: Mapping[str, Stamp]) -> bool:
+        """Whether a look shows no changes since the one before had none and showed the same: no need to `compare`."""
+        return not self._had_changes and look == self._last
+
+    def compare(
+        self, look: Mapping[str, Stamp], genomes: Collection[str], at: float, until: float | None = None
+    ) -> Changes:
+        """What is new since the look before; `genomes` are the names of the generation's genomes.
+
+        The look was made from `at` to `until`, by default at one moment.
+        """
         changed = {name for name in look.keys() | self._last.keys() if look.get(name) != self._last.get(name)}
         kept = {name: since for name, since in self._since.items() if name in look or name in self._read}
-        self._since = {**kept, **dict.fromkeys(changed, at)}
-        self._last = dict(look)
+        self._since = {**kept, **dict.fromkeys(changed, at if until is None else until)}
+        self._last = look
         todo = {name for name, stamp in look.items() if self._read.get(name) != stamp}
         complete = {name for name in todo if self._is_steady(name, at)}
         missing = self._read.keys() - look.keys()
@@ -54,6 +65,7 @@ class FolderLooks:
             del self._read[name]  # it was refused and is gone
         missing &= set(genomes)
         gone = {name for name in missing if self._is_steady(name, at)}
+        self._had_changes = bool(todo or missing)
         return Changes(sorted(complete), (todo - complete) | (missing - gone), gone)
 
     def _is_steady(self, name: str, at: float) -> bool:

@@ -12,6 +12,8 @@ _EXACT = Context(prec=40)
 
 def mean(values: Sequence[float]) -> float:
     """The float nearest to the mean of the values' shortest decimal forms; the sum may exceed what a float can hold."""
+    if len(values) == 1:
+        return values[0] + 0.0  # not -0.0, as the sum of several is not
     total = Decimal()
     for value in values:
         total = _EXACT.add(total, Decimal(repr(value)))

@@ -164,9 +164,16 @@ class Genome:
     size_bytes: int
     sha256: str
     trials: list[Trial] = field(default_factory=list)
-    charges: list[Attempt] = field(default_factory=list)
+    charges: tuple[Attempt, ...] = ()  # tuples: hardly any genome has some, and an empty one takes no room
     #: trials that failed or timed out and are not settled, in that order; until the first is, no other is assigned
-    failed_open: list[Trial] = field(default_factory=list)
+    failed_open: tuple[Trial, ...] = ()
+    settled: int = 0  #: trials
+    without_fitness: int = 0  #: of these
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether every trial of it has a fitness."""
+        return self.settled == len(self.trials) and not self.without_fitness
 
     @property
     def is_suspect(self) -> bool:

@@ -7,7 +7,7 @@ A snapshot is stored before its genome is recorded, and a genome is recorded bef
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,8 +31,11 @@ UNFINISHED_WAIT_S = 30.0  #: for files in the making, when everything else is se
 class FilesOfGeneration(Protocol):
     """The files of a generation's folder."""
 
-    def look(self) -> dict[str, Stamp]:
-        """The files that may be genomes, with their stamps. Raises OSError: the folder cannot be listed."""
+    def look_in_steps(self) -> Generator[None, None, dict[str, Stamp]]:
+        """The files that may be genomes, with their stamps; between steps the caller may do something else.
+
+        Raises OSError: the folder cannot be listed.
+        """
 
     def take(self, name: str) -> GenomeFile:
         """Stores the snapshot of a file. Raises GenomeError; FileInUseError: it cannot be read now; HostError."""
@@ -47,6 +50,16 @@ class FileNotes:
 
     not_counted: tuple[str, ...] = ()  #: about files in the folder without a fitness of their bytes
     deleted: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Look:
+    """A look at the folder that is being made."""
+
+    steps: Generator[None, None, dict[str, Stamp]]
+    begun: float
+    is_last: bool  #: it began when every trial was settled
+    spent_s: float = 0.0
 
 
 class GenomeFolder:
@@ -67,14 +80,16 @@ class GenomeFolder:
         # Other files were not read: one that arrived while no host was running may be in the making.
         names = {genome.name for genome in farm.genomes}
         self._looks = FolderLooks({name: stamp for name, stamp in before.items() if name in names})
+        self._look: _Look | None = None  #: that is being made, a step at each tick
+        self._complete: list[str] = []  #: files that the last look showed as complete and that were not read since
         self._due = clock() + LOOK_INTERVAL_S
         self._settled_at: float | None = None  #: when the first look after the last settled trial was made
+        self._digests: dict[str, str] = {}  #: of the genomes, at the last look that showed changes
         self._unfinished: dict[str, str] = {}  #: name of a file in the making -> what to say if it stays so
         self._not_counted: dict[str, str] = {}  #: name -> why its bytes are not counted
         self._deleted: dict[str, str] = {}
         self._folder_problem = ""
         self._is_unknown = False  #: the last look could not list the folder
-        self._expects_more = False  #: the last look left files to the next one
 
     @property
     def notes(self) -> FileNotes:
@@ -88,7 +103,7 @@ class GenomeFolder:
 
     def wait_s(self, farm: Farm) -> float:
         """How long until the next look is due; 0 if it is."""
-        if self._expects_more or (not farm.open_trials and self._settled_at is None):
+        if self._look or self._complete or (not farm.open_trials and self._settled_at is None):
             return 0.0
         return max(0.0, self._due - self._clock())
 
@@ -102,18 +117,19 @@ class GenomeFolder:
             self._settled_at = None
         if self.wait_s(farm) > 0:
             return []
-        begun = self._clock()
-        facts = self._look(farm, begun)
-        self._due = begun + max(LOOK_INTERVAL_S, (self._clock() - begun) / TIME_FRACTION_MAX)
+        if self._complete:
+            facts = self._read_some(farm)
+        else:
+            if self._look is None:
+                self._look = _Look(self._files.look_in_steps(), self._clock(), is_last=not farm.open_trials)
+            facts = self._go_on(farm, self._look)
         if farm.open_trials:  # of genomes that have just joined
             self._settled_at = None
-        elif self._settled_at is None:
-            self._settled_at = begun
         return facts
 
     def is_open(self, farm: Farm) -> bool:
         """Whether genomes may still join: a trial is open, the last look was not made, or files are in the making."""
-        if farm.open_trials or self._settled_at is None or self._expects_more:
+        if farm.open_trials or self._settled_at is None or self._complete:
             return True
         waits = bool(self._unfinished) or self._is_unknown
         return waits and self._clock() - self._settled_at < UNFINISHED_WAIT_S
@@ -130,26 +146,45 @@ class GenomeFolder:
 
     # -------------------------------------------------------------------------------------------------------- inside
 
-    def _look(self, farm: Farm, at: float) -> list[Fact]:
+    def _go_on(self, farm: Farm, look: "_Look") -> list[Fact]:
+        """Makes one step of a look; after the last one, does what follows from it. Returns the facts of files."""
+        begun, facts = self._clock(), list[Fact]()
         try:
-            look = self._files.look()
+            next(look.steps)
+        except StopIteration as end:
+            self._look = None
+            self._compare(farm, end.value, look.begun)
+            facts = self._read_some(farm)
         except OSError as error:  # unknown is not empty
+            self._look = None
             self._note_folder_problem(error)
-            return []
+        now = self._clock()
+        look.spent_s += now - begun
+        if self._look is None:
+            self._due = max(look.begun + look.spent_s / TIME_FRACTION_MAX, now + LOOK_INTERVAL_S)
+            if not farm.open_trials and self._settled_at is None and look.is_last:
+                self._settled_at = look.begun
+        return facts
+
+    def _compare(self, farm: Farm, found: dict[str, Stamp], begun: float) -> None:
         self._folder_problem, self._is_unknown = "", False
-        digests = {genome.name: genome.sha256 for genome in farm.genomes}
-        changes = self._looks.compare(look, digests.keys(), at)
-        self._forget(look)
+        if self._looks.is_as_before(found):
+            return
+        self._digests = {genome.name: genome.sha256 for genome in farm.genomes}
+        changes = self._looks.compare(found, self._digests.keys(), begun, self._clock())
+        self._forget(found)
         for name in sorted(changes.gone - self._deleted.keys()):
             self._warn(self._deleted, name, f"{clean(name, 200)} was deleted after it was read; {_KEPT}")
         self._unfinished = {
-            name: _changed_text(farm, name) if name in digests else _unfinished_text(name)
+            name: _changed_text(farm, name) if name in self._digests else _unfinished_text(name)
             for name in changes.unfinished
         }
-        now, later = changes.complete[:FILES_PER_LOOK_MAX], changes.complete[FILES_PER_LOOK_MAX:]
-        self._expects_more = bool(later)
-        taken = self._read(farm, now, digests)
-        if not taken:
+        self._complete = changes.complete
+
+    def _read_some(self, farm: Farm) -> list[Fact]:
+        """Reads some of the files that are complete, and records those that join. Returns their facts."""
+        now, self._complete = self._complete[:FILES_PER_LOOK_MAX], self._complete[FILES_PER_LOOK_MAX:]
+        if not (taken := self._read(farm, now, self._digests)):
             return []
         facts = joining_facts(farm, taken)
         self._record(facts)
@@ -206,12 +241,17 @@ class GenomeFolder:
             log.warning("%s", text)
 
 
-def take_valid(files: FilesOfGeneration, names: Iterable[str]) -> tuple[list[GenomeFile], dict[str, str]]:
-    """The files that can be genomes, and for each other one why it is not counted. Raises HostError."""
+def take_valid(
+    files: FilesOfGeneration, names: Iterable[str], known: Mapping[str, GenomeFile]
+) -> tuple[list[GenomeFile], dict[str, str]]:
+    """The files that can be genomes, and for each other one why it is not counted. Raises HostError.
+
+    Those that are `known` are not read again.
+    """
     taken, refused = list[GenomeFile](), dict[str, str]()
     for name in sorted(names):
         try:
-            taken.append(files.take(name))
+            taken.append(known.get(name) or files.take(name))
         except GenomeError as error:
             refused[name] = f"not counted: {error}"
     return taken, refused

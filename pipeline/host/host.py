@@ -9,7 +9,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -23,12 +23,12 @@ from pipeline.core import runs as rules
 from pipeline.core.dispatcher import stuck_reason
 from pipeline.core.facts import Fact, HostStarted, RunOpened, RunSettings
 from pipeline.core.farm import Farm
-from pipeline.core.folder_looks import Stamp
-from pipeline.core.model import GenomeFile, WorkerState
+from pipeline.core.model import WorkerState
 from pipeline.core.queues import may_gather_results
-from pipeline.errors import GenomeError, InputError, ProjectBusyError, disk_errors
+from pipeline.errors import InputError, ProjectBusyError, disk_errors
 from pipeline.host.control_loop import ControlLoop
-from pipeline.host.genome_folder import FileNotes, GenomeFolder, take_valid
+from pipeline.host.genome_folder import FileNotes, GenomeFolder
+from pipeline.host.genome_intake import GenomeIntake, stamps
 from pipeline.host.last_log import last_log
 from pipeline.host.outputs import Outputs
 from pipeline.host.project_evaluator import ProjectEvaluator
@@ -37,7 +37,9 @@ from pipeline.host.wiring import build
 from pipeline.machines.connections import require_secrets
 from pipeline.machines.local_workers import LocalWorkers
 from pipeline.paths import ProjectPaths
+from pipeline.storage.collector import without_collector
 from pipeline.storage.ledger import Ledger
+from pipeline.storage.read_files import ReadFiles
 from pipeline.storage.snapshots import GenomeFiles
 from pipeline.views.fitness_history import FitnessHistory
 from pipeline.views.progress import Progress, measure_progress
@@ -131,7 +133,8 @@ class Host:
             return  # nothing to replay; the loaded farm has the facts that shares depend on
         farm = Farm(self.ledger.farm_id, self.config.worker_names())
         self._fitness = FitnessHistory(self.config.generation.direction)
-        rules.replay(self._fitness.watch(self.ledger.entries()), farm, generation)
+        with without_collector():
+            rules.replay(self._fitness.watch(self.ledger.entries()), farm, generation)
         self.loop.switch_farm(farm)
         self._loaded = True
 
@@ -153,32 +156,39 @@ class Host:
             InputError: it cannot be run as asked; nothing has changed. GenomeError if a genome is the reason.
             HostError: the ledger, a snapshot or the results could not be written.
         """
+        with without_collector():
+            self._begin(generation, fresh, retry_failed, accept_evaluator, follow_folder)
+
+    def _begin(
+        self, generation: int, fresh: bool, retry_failed: bool, accept_evaluator: bool, follow_folder: bool
+    ) -> None:
         files = self._files(generation)
-        before = _stamps(files) if follow_folder else {}  # first, so that a file that changes meanwhile is noticed
         # Before the farm is switched: the attempts of another generation are not withdrawn for refused genomes.
         resumes = self.ledger.has(generation) and not fresh
-        genomes, refused = self._import_genomes(files, before if follow_folder and resumes else None, resumes=resumes)
+        read_files = ReadFiles(self.paths.read_files, files.snapshots)
+        intake = GenomeIntake(files, read_files, generation, follows=follow_folder, resumes=resumes)
         try:
             self.load(generation)
             settings = self.config.run_settings(self._evaluator.version())
             opening = rules.opening_facts(
-                self.farm, generation, genomes, settings, fresh=fresh, follow_folder=follow_folder
+                self.farm, generation, intake.genomes, settings, fresh=fresh, follow_folder=follow_folder
             )
-            arrived = before.keys() - {genome.name for genome in self.farm.genomes} - refused.keys()
+            arrived = intake.before.keys() - {genome.name for genome in self.farm.genomes} - intake.refused.keys()
             has_work = bool(opening or arrived or not self.farm.finished)
             asked = {"retry_failed": retry_failed, "accept_evaluator": accept_evaluator}
             self._open(generation, settings, opening, has_work=has_work, **asked)
         except InputError:
             self._parts.snapshots.discard_new()
             raise
+        intake.remember()
         self.outputs = Outputs(self.paths.results(generation))
         if not self.farm.attempts:
             self.outputs.move_aside()  # a run that has issued no attempt has no results: these are of an earlier run
         self.loop.is_open = follow_folder and has_work
-        self._folder = GenomeFolder(files, self.farm, before, self.loop.record) if follow_folder else None
+        self._folder = GenomeFolder(files, self.farm, intake.before, self.loop.record) if follow_folder else None
         if self._folder is not None:
-            self._folder.note_changed(self.farm, genomes)
-            self._folder.note_refused(refused)
+            self._folder.note_changed(self.farm, intake.genomes)
+            self._folder.note_refused(intake.refused)
 
     def begin_again(self, generation: int, names: Sequence[str], *, accept_evaluator: bool = False) -> None:
         """Opens genomes of a generation once more, with the bytes that their files have now; no other is played.
@@ -191,7 +201,7 @@ class Host:
         settings, files = self.config.run_settings(self._evaluator.version()), self._files(generation)
         rules.refuse_to_replace(self.farm, generation, names, settings)
         require_secrets(self.config, self.root)
-        there = _stamps(files)
+        there = stamps(files)
         accepting = self._accepting_facts(settings, accepted=accept_evaluator)
         genomes = [files.take(name) for name in sorted({*names} & there.keys())]
         self._record([*self._starting_facts(), *accepting])
@@ -285,11 +295,10 @@ class Host:
             timers.poll_fast(bool(self.loop.workers_to_poll_fast()))
             timers.catch_up()
             parts.folder_watcher.rearm(self._readable())
-            if outputs.is_due:
-                outputs.write(self.farm)
+            outputs.update(self.farm, facts)
             if parts.live_status.is_due:
                 parts.live_status.write(self.progress())
-            parts.wakeups.wait(self._wait_s(), GATHER_S if may_gather_results(self.farm) else 0.0)
+            parts.wakeups.wait(min(outputs.wait_s, self._wait_s()), GATHER_S if may_gather_results(self.farm) else 0.0)
 
     @property
     def is_finished(self) -> bool:
@@ -310,18 +319,6 @@ class Host:
     def _ending(self, *, finished: bool = False, stopped: bool = False, diagnosis: str = "") -> Ending:
         files = self._folder.notes if self._folder is not None else FileNotes()
         return Ending(finished, stopped, diagnosis, files)
-
-    def _import_genomes(
-        self, files: GenomeFiles, followed: Collection[str] | None, *, resumes: bool
-    ) -> tuple[list[GenomeFile], dict[str, str]]:
-        """The genomes of a folder, and what else is in one that is `followed` and resumed: it is looked at again."""
-        try:
-            return files.snapshots.import_folder(files.folder, bytes_max=files.bytes_max), {}
-        except GenomeError:
-            if not resumes or (followed is None and _holds_files(files.folder)):
-                raise
-            # The genomes are fixed; those whose files went missing still belong to the generation.
-            return take_valid(files, followed or ())
 
     def _files(self, generation: int) -> GenomeFiles:
         bytes_max = self.config.generation.genome_bytes_max
@@ -398,19 +395,3 @@ class Host:
     def _close_connection(self, worker: str) -> None:
         if worker in self._parts.smb:  # its server was just switched off; do not wait for a time-out
             self._parts.smb[worker].close()
-
-
-def _stamps(files: GenomeFiles) -> dict[str, Stamp]:
-    try:
-        return files.look()
-    except OSError:  # the import says what is wrong
-        return {}
-
-
-def _holds_files(folder: Path) -> bool:
-    try:
-        return any(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:  # cannot be listed, so it may hold files
-        return True

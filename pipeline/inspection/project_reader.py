@@ -3,9 +3,12 @@
 Every answer is current. Only the requested generations are read, and only new facts are applied.
 """
 
+import contextlib
 import heapq
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,8 +21,10 @@ from pipeline.core.farm import Farm
 from pipeline.core.runs import replay
 from pipeline.errors import InputError
 from pipeline.paths import ProjectPaths
+from pipeline.storage.collector import without_collector
 from pipeline.storage.ledger import Ledger, has_ledger
 from pipeline.storage.live_status import read_live_status
+from pipeline.views.fact_text import is_routine
 from pipeline.views.fitness_history import FITNESS_KINDS, HISTORY_MAX, FitnessHistory
 from pipeline.views.progress import Progress, measure_progress
 
@@ -95,7 +100,7 @@ class ProjectReader:
         return self._read(generation).farm
 
     def history(self, generation: int) -> list[DatedFact]:
-        """Its facts, and those of shares from other generations, with their times."""
+        """Its facts that are no routine, and those of shares from other generations, with their times."""
         return self._read(generation).history
 
     def is_playing(self, generation: int) -> bool:
@@ -126,14 +131,22 @@ class ProjectReader:
         if known.seq < (facts := self._read_share_facts()):
             own = self._ledger.entries_of(generation, after=known.seq)
             others = (e for e in self._shares if known.seq < e.seq and e.generation != generation)
-            new = [entry for entry in heapq.merge(own, others, key=lambda entry: entry.seq) if entry.seq <= facts]
-            replay(new, known.farm, generation)
-            known.history += [DatedFact(entry.at, entry.fact) for entry in new]
-            for entry in new:
-                if entry.generation == generation:
-                    self._fitness.note(generation, entry.fact)
+            new = takewhile(lambda entry: entry.seq <= facts, heapq.merge(own, others, key=lambda entry: entry.seq))
+            with contextlib.ExitStack() as failing, without_collector():
+                failing.callback(self._known.pop, generation)
+                replay(self._noted(new, known.history, generation), known.farm, generation)
+                failing.pop_all()
             known.seq = facts
         return known
+
+    def _noted(self, entries: Iterable[Entry], history: list[DatedFact], generation: int) -> Iterator[Entry]:
+        """The same entries; what is told of them, and their fitness, is noted as they pass."""
+        for entry in entries:
+            if not is_routine(entry.fact):
+                history.append(DatedFact(entry.at, entry.fact))
+            if entry.generation == generation:
+                self._fitness.note(generation, entry.fact)
+            yield entry
 
     def _read_fitness_before(self, generation: int) -> None:
         """Reads the fitness of earlier generations, the newest first, for a limited time."""

@@ -16,7 +16,7 @@ import stat
 import sys
 import threading
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BufferedWriter, FileIO
@@ -33,6 +33,7 @@ from pipeline.errors import GenomeError, HostError, disk_errors
 log = logging.getLogger(__name__)
 
 NAME_CHARS_MAX = 255
+LOOK_STEP = 500  #: files that are looked at before others have their turn: a few milliseconds
 _CHUNK_BYTES = 1024 * 1024
 #: Hidden files, files of file managers, and the names under which programs write a file before they rename it.
 _IGNORED = re.compile(
@@ -50,6 +51,7 @@ class Snapshots:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._base = os.fspath(folder) + os.sep
+        self._staged_path = f"{self._base}staged"
         self._new: list[str] = []  #: paths that the last import made
         self._source: Path | None = None  #: the folder of the generation that was read last
         self._writing = threading.Lock()
@@ -101,8 +103,10 @@ class Snapshots:
                 log.warning("%s: a damaged snapshot; it is taken again from %s", self.path(sha256), self._source / name)
                 self.import_file(self._source, name)
 
-    def import_folder(self, folder: Path, *, bytes_max: int = GENOME_BYTES_MAX) -> list[GenomeFile]:
-        """Copies and digests every genome of a folder; returns them sorted by name.
+    def import_folder(
+        self, folder: Path, *, bytes_max: int = GENOME_BYTES_MAX, known: Mapping[str, GenomeFile] = {}
+    ) -> list[GenomeFile]:
+        """Copies and digests every genome of a folder, except those that are `known`; returns all, sorted by name.
 
         Raises:
             GenomeError: the folder is missing or empty, or an entry cannot be a genome; no snapshot was added.
@@ -112,11 +116,12 @@ class Snapshots:
         taken: list[GenomeFile] = []
         problems: list[str] = []
         self._new.clear()
+        self._source = folder
         with ExitStack() as failing:
             failing.callback(self.discard_new)
             for name in names:
                 try:
-                    taken.append(self.import_file(folder, name, bytes_max=bytes_max))
+                    taken.append(known.get(name) or self.import_file(folder, name, bytes_max=bytes_max))
                 except GenomeError as error:
                     problems.append(str(error))
             if problems:
@@ -195,34 +200,38 @@ class Snapshots:
                 digest.update(piece)
                 copy.write(piece)
                 size += len(piece)
-            return digest.hexdigest(), _Content(size, copy.name)
+        return digest.hexdigest(), _Content(size, self._staged_path)
 
     @contextmanager
     def _staged(self) -> Iterator[BufferedWriter]:
-        """Opens a temporary file beside the snapshots; deletes it if writing fails."""
-        path = f"{self._base}staged"
-        _discard(path)  # left by a killed host; possibly write-protected
+        """Opens a temporary file beside the snapshots, write-protected for others; deletes it if writing fails."""
+        path = self._staged_path
         try:
-            with open(path, "wb") as copy:
+            descriptor = _create(path)
+        except FileExistsError:
+            _discard(path)  # left by a killed host
+            descriptor = _create(path)
+        try:
+            with open(descriptor, "wb") as copy:
                 yield copy
         except OSError:
             _discard(path)
             raise
 
     def _keep(self, taken: "_Content", digest: str) -> None:
-        final = self.path(digest)
-        if _is_stored(final, digest):
-            if isinstance(taken.content, str):
-                os.unlink(taken.content)
+        final, aside = self.path(digest), taken.content
+        stored = _stored_digest(final)
+        if stored == digest:
+            if isinstance(aside, str):
+                _discard(aside)
             return
-        os.makedirs(os.path.dirname(final), exist_ok=True)
-        aside = taken.content
+        if stored is None:
+            os.makedirs(os.path.dirname(final), exist_ok=True)
         if isinstance(aside, bytes):
             with self._staged() as copy:
                 copy.write(aside)
-                aside = copy.name
-        os.chmod(aside, stat.S_IREAD)  # a snapshot never changes
-        if not os.path.exists(final):
+            aside = self._staged_path
+        if stored is None:
             self._new.append(final)
         elif sys.platform == "win32":
             os.chmod(final, stat.S_IWRITE)  # a damaged snapshot; Windows does not replace write-protected files
@@ -239,13 +248,24 @@ class GenomeFiles:
 
     def look(self) -> dict[str, Stamp]:
         """The files that are not ignored, with their stamps. Raises OSError: the folder cannot be listed."""
+        steps = self.look_in_steps()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return dict(end.value)
+
+    def look_in_steps(self) -> Generator[None, None, dict[str, Stamp]]:
+        """The same; after some files each the caller may do something else. Raises OSError."""
         found: dict[str, Stamp] = {}
-        for name in os.listdir(self.folder):
+        for number, name in enumerate(os.listdir(self.folder), 1):
             if not is_ignored(name):
                 with contextlib.suppress(FileNotFoundError):
                     # Not from `os.scandir`: Windows updates what a folder says of a file only when it is closed.
                     info = os.lstat(f"{self.folder}{os.sep}{name}")
-                    found[name] = Stamp(info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+                    found[name] = Stamp(info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
+            if number % LOOK_STEP == 0:
+                yield
         return found
 
     def take(self, name: str) -> GenomeFile:
@@ -272,7 +292,10 @@ def _is_being_written(folder: Path, name: str) -> str:
 
 def refuse_bad_name(name: str, shown: str) -> None:
     """Refuses a name that cannot be shown, or that not every disk can store. Raises GenomeError with it as `shown`."""
-    if any(unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") for letter in name):
+    is_plain = name.isascii() and name.isprintable()
+    if not is_plain and any(
+        unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") for letter in name
+    ):
         raise GenomeError(f"{shown}: control characters or broken Unicode in its name; rename it")
     if len(name) > NAME_CHARS_MAX:
         raise GenomeError(f"{shown}: its name is longer than {NAME_CHARS_MAX} characters; rename it")
@@ -284,13 +307,18 @@ def _discard(path: str) -> None:
         retry_while_busy(lambda: os.unlink(path))
 
 
-def _is_stored(path: str, digest: str) -> bool:
-    """Whether a snapshot exists and matches its digest: a power cut may have truncated it."""
+def _create(path: str) -> int:
+    """A new file for a snapshot, which never changes."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFE_FLAGS, stat.S_IREAD)
+
+
+def _stored_digest(path: str) -> str | None:
+    """The digest of a snapshot, which a power cut may have truncated; None if there is none."""
     try:
         with open(path, "rb", buffering=0) as snapshot:
-            return hashlib.file_digest(snapshot, "sha256").hexdigest() == digest
+            return hashlib.file_digest(snapshot, "sha256").hexdigest()
     except FileNotFoundError:
-        return False
+        return None
 
 
 class _Content(NamedTuple):

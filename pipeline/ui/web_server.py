@@ -9,6 +9,7 @@ import contextlib
 import ipaddress
 import secrets
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -31,6 +32,7 @@ from pipeline.inspection.project_reader import ProjectReader
 from pipeline.ui.html import live_page, page_part, plotly
 
 INTERVAL_S = 1.0
+PAGE_TIME_FRACTION_MAX = 0.1  #: of one processor is spent on making pages, however many browsers ask for them
 COOKIE = "pipeline-token"
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
@@ -70,6 +72,7 @@ class Page:
         self._reader = ProjectReader(root)
         self._plotly = plotly()
         self._lock = asyncio.Lock()  # one thread at a time reads the ledger
+        self._made: dict[int, tuple[bytes, float]] = {}  #: page of a generation, and until when it is not made again
         self.ending: Callable[[], bool] = lambda: False  #: whether event streams are to end
 
     def routes(self) -> list[Route]:
@@ -94,8 +97,13 @@ class Page:
     def _answer(self, generation: str | None) -> Response:
         reader = self._reader
         shown = reader.choose(parse_generation(generation) if generation else None)
-        data = {**page_data(reader, shown), "generations": reader.generations()}
-        return Response(orjson.dumps(data), media_type="application/json")
+        data, fresh_until = self._made.get(shown, (b"", 0.0))
+        if time.monotonic() >= fresh_until:
+            begun = time.thread_time()
+            data = orjson.dumps({**page_data(reader, shown), "generations": reader.generations()})
+            took_s = time.thread_time() - begun
+            self._made = {shown: (data, time.monotonic() + took_s / PAGE_TIME_FRACTION_MAX)}
+        return Response(data, media_type="application/json")
 
     async def _events(self, request: Request) -> Response:
         return StreamingResponse(self._stream(request), media_type="text/event-stream")

@@ -18,11 +18,14 @@ _FORMULA = frozenset("=+-@\t\r＝＋－＠")  # the last four are the full-width
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table with a header, every cell as `spreadsheet_cell` gives it, with escapes for what is not printable."""
+    """A table with a header."""
+    return csv_lines([columns]) + csv_lines(rows)
+
+
+def csv_lines(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows of a table, every cell as `spreadsheet_cell` gives it, with escapes for what is not printable."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(map(spreadsheet_cell, columns))
-    writer.writerows(map(spreadsheet_cell, row) for row in rows)
+    csv.writer(out, lineterminator="\n").writerows(map(spreadsheet_cell, row) for row in rows)
     return escaped(out.getvalue())
 
 

@@ -11,6 +11,20 @@ from pipeline.core.farm import Farm
 JOINED_SHOWN_MAX = 5
 
 
+_ROUTINE = (f.GenomeAdded, f.AttemptIssued, f.AttemptClaimed, f.AttemptReleased, f.TrialReopened)
+_ROUTINE_ENDS = (Outcome.COMPLETED, Outcome.WITHDRAWN, Settlement.COMPLETED, Settlement.SKIPPED)
+
+
+def is_routine(fact: Fact) -> bool:
+    """Whether it is one of the many facts that are only counted: of genomes and games with which all is well."""
+    match fact:
+        case f.AttemptEnded():
+            return fact.outcome in _ROUTINE_ENDS
+        case f.TrialSettled():
+            return fact.settlement in _ROUTINE_ENDS
+    return isinstance(fact, _ROUTINE)
+
+
 def describe(fact: Fact, farm: Farm) -> str:
     """A fact as one line; the empty string for a fact that is only counted."""
     return escaped(_describe(fact, farm))

@@ -1,7 +1,7 @@
 """The result rows and counts of a generation. Pure."""
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -9,7 +9,7 @@ from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm
 from pipeline.core.mean import mean
-from pipeline.core.model import Attempt, Genome, TrialState
+from pipeline.core.model import Attempt, Genome
 from pipeline.views.game_times import PLAYED, game_times
 
 RESULT_COLUMNS = (
@@ -26,10 +26,9 @@ UNKNOWN_EVALUATOR = "unknown"  #: beside other versions: that of a fitness from 
 
 def genome_status(genome: Genome) -> str:
     """`completed` if every trial has a fitness, `failed` if one is settled without, else `open`."""
-    settled = [trial for trial in genome.trials if trial.state is TrialState.SETTLED]
-    if any(trial.fitness is None for trial in settled):
+    if genome.without_fitness:
         return "failed"
-    return "completed" if len(settled) == len(genome.trials) else "open"
+    return "completed" if genome.is_completed else "open"
 
 
 def failure_reason(genome: Genome) -> str:
@@ -49,13 +48,27 @@ def fittest(farm: Farm, direction: str) -> Genome | None:
     return max(scored, key=lambda pair: sign * pair[0])[1] if scored else None
 
 
-def result_rows(farm: Farm) -> list[dict[str, Any]]:
+def result_rows(farm: Farm) -> Iterator[dict[str, Any]]:
     """One row per genome, by genome number; metrics are means over its trials with a fitness and a deciding attempt."""
-    recorded, (names, _left_out) = _has_versions(farm), metric_names(farm)
-    return [_result_row(farm, genome, names, recorded=recorded) for genome in farm.genomes]
+    recorded, columns = _has_versions(farm), _metric_columns(farm)
+    return (_result_row(farm, genome, columns, recorded=recorded) for genome in farm.genomes)
 
 
-def _result_row(farm: Farm, genome: Genome, names: Collection[str], *, recorded: bool) -> dict[str, Any]:
+def result_columns(farm: Farm) -> tuple[str, ...]:
+    """The columns of these rows: `RESULT_COLUMNS`, and one for each metric."""
+    return (*RESULT_COLUMNS, *sorted(_metric_columns(farm).values()))
+
+
+def _metric_columns(farm: Farm) -> dict[str, str]:
+    """The column of each metric; one with the name of another column is called `metric_<name>`."""
+    columns: dict[str, str] = {}
+    for name in sorted(metric_names(farm)[0]):
+        is_taken = name in RESULT_COLUMNS or name in ADDED_COLUMNS or name in columns.values()
+        columns[name] = f"metric_{name}" if is_taken else name
+    return columns
+
+
+def _result_row(farm: Farm, genome: Genome, columns: Mapping[str, str], *, recorded: bool) -> dict[str, Any]:
     counted = _counted(farm, genome)
     row: dict[str, Any] = {
         "genome": genome.name,
@@ -69,8 +82,7 @@ def _result_row(farm: Farm, genome: Genome, names: Collection[str], *, recorded:
         "reason": failure_reason(genome),
         "sha256": genome.sha256,
     }
-    for name, value in mean_metrics(farm, genome, names).items():
-        row[name if name not in row and name not in ADDED_COLUMNS else f"metric_{name}"] = value
+    row |= {columns[name]: value for name, value in mean_metrics(farm, genome, columns).items()}
     return row
 
 
@@ -80,9 +92,16 @@ def metric_names(farm: Farm) -> tuple[frozenset[str], int]:
     They are the first ones by genome, trial and name: with a new name in every game, a table with all of them would
     grow with the square of the games.
     """
-    counted = (attempt for genome in farm.genomes for attempt in _counted(farm, genome))
-    names = dict.fromkeys(name for attempt in counted for name in sorted(attempt.metrics or ()))
-    return frozenset(islice(names, METRIC_NAMES_MAX)), max(0, len(names) - METRIC_NAMES_MAX)
+    known = farm.counts.metrics
+    if len(known) <= METRIC_NAMES_MAX:
+        return frozenset(known), 0
+    names: dict[str, None] = {}
+    for genome in farm.genomes:
+        for attempt in _counted(farm, genome):
+            names |= dict.fromkeys(sorted(attempt.metrics or ()))
+        if len(names) >= METRIC_NAMES_MAX:
+            break
+    return frozenset(islice(names, METRIC_NAMES_MAX)), len(known) - METRIC_NAMES_MAX
 
 
 def mean_metrics(farm: Farm, genome: Genome, names: Collection[str]) -> dict[str, float]:
@@ -98,9 +117,9 @@ def mean_metrics(farm: Farm, genome: Genome, names: Collection[str]) -> dict[str
     return {name: mean(found[name]) for name in sorted(found)}
 
 
-def attempt_rows(farm: Farm) -> Iterator[tuple[Any, ...]]:
-    """One row per attempt, in the sequence of issue; columns are `ATTEMPT_COLUMNS`."""
-    for attempt in farm.attempts.values():
+def attempt_rows(attempts: Iterable[Attempt]) -> Iterator[tuple[Any, ...]]:
+    """One row per attempt; columns are `ATTEMPT_COLUMNS`."""
+    for attempt in attempts:
         trial, game = attempt.trial, game_times(attempt)
         yield (
             attempt.id,
@@ -123,60 +142,60 @@ def attempt_rows(farm: Farm) -> Iterator[tuple[Any, ...]]:
 
 
 def summary(farm: Farm) -> dict[str, Any]:
-    """The counts of a generation. They add up: submitted = completed + failed + lost + open, and lost is 0."""
-    statuses = [genome_status(genome) for genome in farm.genomes]
-    finished = farm.finished
+    """The counts of a generation. They add up: submitted = completed + failed + lost + open, and lost is 0.
+
+    It costs the same however many genomes and attempts there are.
+    """
+    counts, finished = farm.counts, farm.finished
+    undecided = len(farm.genomes) - counts.completed - counts.failed
     wall_s = sum(last - first for first, last in farm.spans)
-    busy_s = sum(attempt.seconds for attempt in farm.attempts.values())
-    workers = {attempt.worker for attempt in farm.attempts.values()}
     return {
         "generation": farm.generation,
         "run": farm.run,
         "finished": finished,
         "submitted": len(farm.genomes),
-        "completed": statuses.count("completed"),
-        "failed": statuses.count("failed"),
-        "open": 0 if finished else statuses.count("open"),
-        "lost": statuses.count("open") if finished else 0,
-        "duplicated": _duplicated(farm),
+        "completed": counts.completed,
+        "failed": counts.failed,
+        "open": 0 if finished else undecided,
+        "lost": undecided if finished else 0,
+        "duplicated": counts.duplicated,
         "trials": {
-            "submitted": sum(len(genome.trials) for genome in farm.genomes),
+            "submitted": farm.open_trials + farm.settled.total(),
             "open": farm.open_trials,
             **{str(settlement): farm.settled[settlement] for settlement in Settlement},
         },
         "attempts": {
             "issued": len(farm.attempts),
-            "open": sum(attempt.outcome is None for attempt in farm.attempts.values()),
+            "open": len(farm.attempts) - farm.outcomes.total(),
             **{str(outcome): farm.outcomes[outcome] for outcome in Outcome},
         },
         "evaluator": "" if farm.allows_any_evaluator else farm.evaluator_version,
         "evaluators": evaluators(farm),
-        "attempts_superseded": sum(attempt.superseded for attempt in farm.attempts.values()),
+        "attempts_superseded": counts.superseded,
         "results_late": farm.late,
         "results_unexpected": farm.unexpected,
-        "metrics_left_out": metric_names(farm)[1],
+        "metrics_left_out": max(0, len(counts.metrics) - METRIC_NAMES_MAX),
         "wall_s": round(wall_s, 3),
-        "busy_s": round(busy_s, 3),
-        "utilisation": round(busy_s / (wall_s * len(workers)), 4) if wall_s and workers else 0.0,
-        "workers": sorted(workers),
+        "busy_s": round(counts.seconds, 3),
+        "utilisation": round(counts.seconds / (wall_s * len(counts.workers)), 4) if wall_s and counts.workers else 0.0,
+        "workers": sorted(counts.workers),
     }
 
 
 def evaluators(farm: Farm) -> list[str]:
     """The versions of the evaluator that gave the fitness of this generation; more than one: it is mixed."""
-    found = {attempt.evaluator for genome in farm.genomes for attempt in _counted(farm, genome)}
+    found = farm.counts.evaluators
     return sorted(version or UNKNOWN_EVALUATOR for version in found) if any(found) else []
 
 
-def genome_evaluators(farm: Farm) -> dict[int, str]:
-    """The versions that gave each genome's fitness, with spaces between them; empty if the generation has none."""
-    recorded = _has_versions(farm)
-    return {genome.number: _versions_text(_counted(farm, genome)) if recorded else "" for genome in farm.genomes}
+def genome_evaluator(farm: Farm, genome: Genome) -> str:
+    """The versions that gave a genome's fitness, with spaces between them; empty if the generation has none."""
+    return _versions_text(_counted(farm, genome)) if _has_versions(farm) else ""
 
 
 def _has_versions(farm: Farm) -> bool:
-    """Whether the version of any fitness is known; usually that of the first one is."""
-    return any(attempt.evaluator for genome in farm.genomes for attempt in _counted(farm, genome))
+    """Whether the version of any fitness is known."""
+    return any(farm.counts.evaluators)
 
 
 def _versions_text(counted: list[Attempt]) -> str:
@@ -214,16 +233,6 @@ def version_text(farm: Farm) -> str:
 def mixed_text(versions: Sequence[str]) -> str:
     """That a generation is mixed, if these versions gave its fitness; empty if it is not."""
     return f"mixed: its fitness is of evaluators {', '.join(versions)}" if len(versions) > 1 else ""
-
-
-def _duplicated(farm: Farm) -> int:
-    """Trials for which more than one result was accepted, counted from the attempts, not from the settlements."""
-    accepted = [
-        sum(attempt.outcome is Outcome.COMPLETED and not attempt.superseded for attempt in trial.attempts)
-        for genome in farm.genomes
-        for trial in genome.trials
-    ]
-    return sum(count > 1 for count in accepted)
 
 
 def _iso_time(at: float | None) -> str:

@@ -4,6 +4,7 @@
 effects of earlier ticks. After every tick it checks the invariants and compares the farm with a replay of its facts.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -298,6 +299,7 @@ class CoreHarness:
         for fact, at in self.facts:
             replayed.evolve(fact, at)
         assert snapshot(replayed) == snapshot(self.farm)
+        assert kept_counts(self.farm) == counted_again(self.farm)
 
 
 def snapshot(farm: Farm) -> dict[str, Any]:
@@ -317,6 +319,40 @@ def snapshot(farm: Farm) -> dict[str, Any]:
             for w in farm.workers.values()
         ],
         "noted": farm.noted,
+    }
+
+
+def kept_counts(farm: Farm) -> dict[str, Any]:
+    """The counts of a farm's generation, as it keeps them."""
+    return {**vars(farm.counts), "seconds": round(farm.counts.seconds, 6)}
+
+
+def counted_again(farm: Farm) -> dict[str, Any]:
+    """The same, from its genomes and attempts."""
+    settled = [[trial for trial in genome.trials if trial.settlement is not None] for genome in farm.genomes]
+    has_fitness = [[trial.fitness is not None for trial in trials] for trials in settled]
+    deciding = [
+        farm.attempts[trial.decided_by]
+        for trials in settled
+        for trial in trials
+        if trial.fitness is not None and trial.decided_by
+    ]
+    accepted = Counter(
+        id(attempt.trial)
+        for attempt in farm.attempts.values()
+        if attempt.outcome is Outcome.COMPLETED and not attempt.superseded
+    )
+    return {
+        "completed": sum(
+            all(has) and len(has) == len(genome.trials) for has, genome in zip(has_fitness, farm.genomes, strict=True)
+        ),
+        "failed": sum(not all(has) for has in has_fitness),
+        "duplicated": sum(count > 1 for count in accepted.values()),
+        "superseded": sum(attempt.superseded for attempt in farm.attempts.values()),
+        "seconds": round(sum(attempt.seconds for attempt in farm.attempts.values()), 6),
+        "workers": {attempt.worker for attempt in farm.attempts.values()},
+        "evaluators": Counter(attempt.evaluator for attempt in deciding),
+        "metrics": Counter(name for attempt in deciding for name in attempt.metrics or ()),
     }
 
 

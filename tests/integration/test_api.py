@@ -1,5 +1,6 @@
 """The farm as a library: the contract of `open_farm`, with real local workers."""
 
+import gc
 import math
 import shutil
 from collections.abc import Iterator
@@ -71,6 +72,20 @@ def test_results_may_be_moved_between_two_generations(tmp_path: Path) -> None:
 
     lines = [(tmp_path / path / "results.jsonl").read_bytes() for path in ("moved/gen-0001", "results/gen-0002")]
     assert [line.count(b"\n") for line in lines] == [1, 1]
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_garbage_collector_is_left_as_it_was(tmp_path: Path, collects: bool) -> None:
+    """It belongs to the program that calls: also one that has turned it off."""
+    (gc.enable if collects else gc.disable)()
+    frozen = gc.get_freeze_count()
+    try:
+        for _ in range(2):  # the second one replays the ledger
+            with open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1) as farm:
+                farm.evaluate({"a": b'{"n": 1}'})
+                assert (gc.isenabled(), gc.get_freeze_count()) == (collects, frozen)
+    finally:
+        gc.enable()
 
 
 def test_failed_genome_does_not_raise(tmp_path: Path) -> None:

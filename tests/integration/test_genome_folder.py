@@ -11,11 +11,12 @@ import pytest
 from pipeline.core import facts as f
 from pipeline.core.facts import Fact, GenomeAdded, Settlement
 from pipeline.core.farm import Farm
+from pipeline.core.folder_looks import FolderLooks
 from pipeline.core.runs import opening_facts
 from pipeline.errors import HostError
 from pipeline.host import genome_folder
 from pipeline.host.genome_folder import FILES_PER_LOOK_MAX, LOOK_INTERVAL_S, UNFINISHED_WAIT_S, GenomeFolder
-from pipeline.storage.snapshots import GenomeFiles, Snapshots
+from pipeline.storage.snapshots import LOOK_STEP, GenomeFiles, Snapshots
 from tests.harness.core import SETTINGS
 from tests.harness.other_user import allow_traversal, as_unprivileged_user
 
@@ -417,3 +418,40 @@ def test_missing_folder_is_not_waited_for(generation: OpenGeneration) -> None:
     assert not generation.files.is_open(generation.farm)
     assert len(generation.not_counted) == 1
     assert generation.files.notes.deleted == ()
+
+
+def test_look_at_many_files_is_made_in_steps(generation: OpenGeneration) -> None:
+    """Other things have their turn between them; at the end the look counts as a whole."""
+    for number in range(2 * LOOK_STEP):
+        generation.write(f"n{number:04d}")
+    generation.now += LOOK_INTERVAL_S
+    for _ in range(2):
+        assert generation.files.update(generation.farm) == []
+        assert generation.files.wait_s(generation.farm) == 0
+    assert generation.files.update(generation.farm) == []
+    assert generation.files.wait_s(generation.farm) == LOOK_INTERVAL_S
+
+
+def test_look_that_began_before_the_last_trial_was_settled_is_not_the_last(generation: OpenGeneration) -> None:
+    """A file that is put into a part of the folder that it has passed would be missed."""
+    for number in range(2 * LOOK_STEP):
+        generation.write(f".ignored{number}")
+    generation.now += LOOK_INTERVAL_S
+    generation.files.update(generation.farm)
+    generation.settle()
+    for _ in range(2):
+        generation.files.update(generation.farm)
+
+    assert generation.files.is_open(generation.farm)
+    for _ in range(3):
+        generation.files.update(generation.farm)
+    assert not generation.files.is_open(generation.farm)
+
+
+def test_folder_that_stays_as_it_is_costs_no_comparison(
+    generation: OpenGeneration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every file with what was known of it."""
+    generation.look(2)
+    monkeypatch.setattr(FolderLooks, "compare", None)
+    generation.look(3)

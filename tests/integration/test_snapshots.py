@@ -7,6 +7,7 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def kept(tmp_path: Path) -> Callable[[], list[Path]]:
     return lambda: [path for path in (tmp_path / "state").rglob("*") if path.is_file()]
 
 
-def complaint(snapshots: Snapshots, folder: Path, **limits: int) -> str:
+def complaint(snapshots: Snapshots, folder: Path, **limits: Any) -> str:
     """The error for the folder, without its path."""
     with pytest.raises(GenomeError) as error:
         snapshots.import_folder(folder, **limits)

@@ -3,6 +3,7 @@
 import json
 import random
 import tempfile
+from collections.abc import Generator
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -93,10 +94,13 @@ class SimulatedGenomes:
             found[name] = Stamp(len(self._content(name)), changed_ns, changed_ns)
         return found
 
-    def look(self) -> dict[str, Stamp]:
+    def look_in_steps(self) -> Generator[None, None, dict[str, Stamp]]:
         """The same for a running host, whose process may be killed now; the folder may not answer."""
         self._step("unlistable folder")
-        return self.stamps()
+        early = self.stamps()
+        yield
+        late = self.stamps().items()
+        return {name: stamp if number % 2 else early.get(name, stamp) for number, (name, stamp) in enumerate(late)}
 
     def take(self, name: str) -> GenomeFile:
         """Stores a snapshot; the process may be killed before or after it."""

@@ -8,7 +8,6 @@ const COLOURS = {
   completed: "--good", failed: "--bad", timed_out: "--warn", interrupted: "--accent", lost: "--lost",
   corrupt: "--damaged", undelivered: "--undelivered", withdrawn: "--quiet", rejected: "--ink", playing: "--playing",
 };
-const VALUES_MAX = 10; // so many values are drawn one by one, more as a histogram
 let shown = null; // the data that is on the page
 let folders = new Set(); // the attempts of this generation that have a folder with a link to it
 let sorted = { column: "fitness", down: true };
@@ -81,27 +80,25 @@ function drawTrend(trend) {
   ], { xaxis: { title: { text: "generation" }, dtick: x.length < 12 ? 1 : undefined }, yaxis: { title: { text: "fitness" } } });
 }
 
-function drawSpread(genomes) {
-  const known = genomes.filter((one) => one.fitness !== null).map((one) => one.fitness).sort((a, b) => a - b);
-  const values = [...new Set(known)], titles = { xaxis: { title: { text: "fitness" } }, yaxis: { title: { text: "genomes" } } };
-  const marker = { color: colour("--accent") };
-  if (values.length > VALUES_MAX) {
-    plot("spread", [{ type: "histogram", x: known, marker, hovertemplate: "%{y} genomes around %{x}<extra></extra>" }], { ...titles, bargap: 0.06 });
+function drawSpread({ values, counts, width }) {
+  const titles = { xaxis: { title: { text: "fitness" } }, yaxis: { title: { text: "genomes" } } }, marker = { color: colour("--accent") };
+  if (width !== null) { // how many there are in each range
+    const hovertemplate = "%{y} genomes around %{x}<extra></extra>";
+    plot("spread", [{ type: "bar", x: values, y: counts, width, marker, hovertemplate }], { ...titles, bargap: 0.06 });
     return;
   }
   const span = values.length > 1 ? values.at(-1) - values[0] : 2; // a bar per value: ranges of a few values show nothing
   const labels = values.length < 5 ? { tickvals: values, ticktext: values.map(figure) } : {};
   Object.assign(titles.xaxis, labels, { range: values.length ? [values[0] - span / 4, values.at(-1) + span / 4] : undefined });
-  titles.yaxis.dtick = known.length < 12 ? 1 : undefined;
+  titles.yaxis.dtick = Math.max(0, ...counts) < 12 ? 1 : undefined;
   plot("spread", [{
-    type: "bar", x: values, y: values.map((value) => known.filter((one) => one === value).length), marker,
-    width: span / 40, hovertemplate: "%{y} genomes: %{x}<extra></extra>",
+    type: "bar", x: values, y: counts, marker, width: span / 40, hovertemplate: "%{y} genomes: %{x}<extra></extra>",
   }], titles);
 }
 
 function drawGantt(sheet) {
   const all = sheet.attempts, groups = new Map(), now = Date.now() / 1000;
-  all.id.forEach((id, n) => groups.set(all.outcome[n], [...(groups.get(all.outcome[n]) || []), n]));
+  all.outcome.forEach((outcome, n) => groups.set(outcome, [...(groups.get(outcome) || []), n]));
   const to = all.from.map((from, n) => all.to[n] ?? (sheet.playing ? Math.max(from, now) : from));
   const begin = Math.min(...all.from), end = Math.max(...to);
   const short = (n) => to[n] - all.from[n] < (end - begin) / 1000; // less than a pixel wide: its border makes it visible
@@ -114,13 +111,15 @@ function drawGantt(sheet) {
     x: rows.map((n) => 1000 * Math.max(0.001, to[n] - all.from[n])),
     y: rows.map((n) => sheet.workers[all.worker[n]].name),
     hovertext: rows.map((n) => escaped(
-      `${sheet.genomes[all.genome[n]].name}, trial ${all.trial[n]}: ${words(all.outcome[n])}`
+      `${all.genome[n]}, trial ${all.trial[n]}: ${words(all.outcome[n])}`
       + (all.fitness[n] === null ? "" : ` ${figure(all.fitness[n])}`) + (all.why[n] ? `: ${all.why[n]}` : ""))),
     hovertemplate: "%{hovertext}<extra>%{y}</extra>",
   }));
   plot("gantt", traces, { barmode: "overlay", xaxis: { type: "date" }, yaxis: {
     type: "category", autorange: "reversed", categoryorder: "array", categoryarray: sheet.workers.map((one) => one.name),
   } });
+  const [drawn, played] = [all.outcome.length, sheet.played];
+  $("sampled").textContent = drawn < played ? `${drawn} of ${played} games are drawn; attempts.csv has all.` : "";
 }
 
 function drawWorkers(workers) {
@@ -178,7 +177,7 @@ function trialCell(one) {
   return made;
 }
 
-function drawGenomes(genomes) {
+function drawGenomes({ genomes, counts }) {
   const wanted = $("find").value.toLowerCase(), metrics = [...new Set(genomes.flatMap((one) => Object.keys(one.metrics)))].sort();
   const columns = [
     ...["name", "fitness", "status"].map((key) => ({ key, name: key, value: (one) => one[key] })),
@@ -197,7 +196,7 @@ function drawGenomes(genomes) {
     const button = element("button", name);
     button.addEventListener("click", () => {
       sorted = { column: key, down: sorted.column === key ? !sorted.down : key !== "name" && key !== "status" };
-      drawGenomes(genomes);
+      drawGenomes({ genomes, counts });
       $("genomes").querySelectorAll("th button")[n].focus();
     });
     return [button, key === "name" || key === "status" ? "" : "number"];
@@ -212,7 +211,8 @@ function drawGenomes(genomes) {
   if (chosen >= 0) $("genomes").querySelectorAll("th")[chosen].setAttribute("aria-sort", sorted.down ? "descending" : "ascending");
   const archive = `results/${shown.archives[$("generation").value]}`;
   $("files").textContent = `The result of each attempt is a line of ${archive}/results.jsonl; its log and artifacts, if it has any, are in `
-    + `${archive}/attempts/` + (shown.results === null ? "." : ", and its trial is a link to them.");
+    + `${archive}/attempts/` + (shown.results === null ? "." : ", and its trial is a link to them.")
+    + (genomes.length < counts.submitted ? ` ${genomes.length} of ${counts.submitted} genomes are listed: the fittest, and some that failed; results.csv has all.` : "");
 }
 
 function drawStories(stories) {
@@ -235,7 +235,7 @@ function drawSheet(sheet, trend) {
   $("mixed").hidden = !sheet.mixed;
   tiles(sheet);
   drawTrend(trend);
-  drawSpread(sheet.genomes);
+  drawSpread(sheet.spread);
   drawGantt(sheet);
   drawWorkers(sheet.workers);
   table($("workers"), ["worker", "state", ["completed", "number"], "other outcomes", ["recovery actions", "number"], ""], sheet.workers.map((one) => {
@@ -246,7 +246,7 @@ function drawSheet(sheet, trend) {
     ];
   }));
   drawStories(sheet.stories);
-  drawGenomes(sheet.genomes);
+  drawGenomes(sheet);
   const events = sheet.events.toReversed().map((event) => {
     const made = element("li");
     made.append(element("time", clock(event.at)), event.words);
@@ -317,7 +317,7 @@ async function live() {
   events.addEventListener("error", () => { $("state").textContent = "connection lost, reconnecting …"; });
 }
 
-$("find").addEventListener("input", () => drawGenomes(shown.sheets[$("generation").value].genomes));
+$("find").addEventListener("input", () => drawGenomes(shown.sheets[$("generation").value]));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => show(shown, Number($("generation").value)));
 if (embedded) {
   const data = JSON.parse(embedded.textContent);

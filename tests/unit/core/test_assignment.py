@@ -257,8 +257,8 @@ def test_waiting_last_tries_do_not_hide_fresh_trials(monkeypatch: pytest.MonkeyP
             core.publish_result(attempt.id, Outcome.FAILED if failing else Outcome.COMPLETED)
         core.tick(0.01)
 
-    assert len(core.farm.retries) == 8  # w1 plays one of those that fail
-    assert not core.farm.fresh
+    assert len(core.farm.pending.retries) == 8  # w1 plays one of those that fail
+    assert not core.farm.pending.fresh
 
 
 def test_queued_attempt_moves_although_last_try_is_pending() -> None:

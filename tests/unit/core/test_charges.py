@@ -92,7 +92,7 @@ def test_poison_needs_losses_on_two_workers() -> None:
     assert poison.settlement is Settlement.FAILED
     assert "poison" in poison.reason
     assert all(worker.losses == 0 for worker in core.farm.workers.values())
-    assert core.farm.genomes[1].charges == []
+    assert core.farm.genomes[1].charges == ()
 
 
 def test_genome_is_poison_when_only_the_worker_it_took_down_is_left() -> None:
@@ -161,7 +161,7 @@ def test_interruption_by_stopped_agent_is_not_charged() -> None:
         core.publish_result(attempt.id, Outcome.INTERRUPTED, agent_stopped=True)
         core.tick()
 
-    assert (trial.losses, core.farm.genomes[0].charges) == (4, [])
+    assert (trial.losses, core.farm.genomes[0].charges) == (4, ())
     core.play_all()
     assert core.settlements() == [Settlement.COMPLETED]
 
@@ -176,7 +176,7 @@ def test_late_interruption_by_stopped_agent_is_not_charged() -> None:
     core.publish_result(first.id, Outcome.INTERRUPTED, agent_stopped=True)
     core.tick()
 
-    assert core.farm.genomes[0].charges == []
+    assert core.farm.genomes[0].charges == ()
 
 
 # -------------------------------------------------------------------------------------------------------------- claims

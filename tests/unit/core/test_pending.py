@@ -61,7 +61,9 @@ def test_pending_reason_when_other_worker_is_needed() -> None:
             core.publish_result(attempt, Outcome.FAILED)
         core.tick()
 
-    assert {reason_of(core, trial) for trial in core.farm.retries.values()} == {PendingReason.NEEDS_OTHER_WORKER}
+    assert {reason_of(core, trial) for trial in core.farm.pending.retries.values()} == {
+        PendingReason.NEEDS_OTHER_WORKER
+    }
 
 
 def test_pending_reason_with_recovering_worker() -> None:

@@ -224,7 +224,7 @@ def test_varying_length_takes_nothing_back() -> None:
 def test_last_trials_are_spread_evenly() -> None:
     """The emptiest queue is filled first: a worker that has played twice as many games holds as many."""
     core = local_farm("w0", "w1", "w2", genomes=200)
-    while core.farm.has_pending:
+    while core.farm.pending:
         for name in ("w0", "w0", "w1", "w2"):
             play(core, 1, 0.001, name)
 

@@ -85,7 +85,7 @@ def test_superseded_attempt_charges_nothing() -> None:
 
     assert facts_of(facts, f.ResultLate)
     assert not facts_of(facts, f.GenomeCharged)
-    assert core.farm.genomes[0].charges == []
+    assert core.farm.genomes[0].charges == ()
 
 
 def test_failures_before_do_not_count() -> None:

@@ -91,13 +91,13 @@ def test_trial_without_attempts_returns_as_fresh() -> None:
     """It has not been tried, so it is no retry."""
     core = ready_core("w0", depth=1)
     fail(core, 1)
-    assert len(core.farm.held_back) == 2
+    assert len(core.farm.pending.held_back) == 2
 
     core.publish_result(core.claim("w0"))
     tx = core.decide(["w0"])
     core.facts += [(fact, core.now) for fact in tx.facts]
 
-    assert (len(core.farm.held_back), len(core.farm.fresh), len(core.farm.retries)) == (0, 1, 0)
+    assert (len(core.farm.pending.held_back), len(core.farm.pending.fresh), len(core.farm.pending.retries)) == (0, 1, 0)
 
 
 def test_claimed_trial_of_failed_genome_is_played_on() -> None:
@@ -210,7 +210,7 @@ def test_late_completed_result_resolves_the_failure() -> None:
     core.tick()
 
     assert trial_of(core, 1).settlement is Settlement.COMPLETED
-    assert not core.farm.held_back
+    assert not core.farm.pending.held_back
 
 
 def test_pending_reason_of_held_back_trial() -> None:

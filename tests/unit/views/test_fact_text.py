@@ -7,7 +7,7 @@ import pytest
 from inbox_agent.protocol.layout import AgentRecord, AgentState, Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import Fact, RecoveryAction, Settlement
-from pipeline.views.fact_text import JOINED_SHOWN_MAX, describe, describe_any, duration, joined_text
+from pipeline.views.fact_text import JOINED_SHOWN_MAX, describe, describe_any, duration, is_routine, joined_text
 from pipeline.views.fitness_history import FitnessHistory, GenerationFitness
 from pipeline.views.progress import Leader, WorkerRow, measure_progress
 from pipeline.views.status import status_text
@@ -70,6 +70,7 @@ def core() -> CoreHarness:
 def test_fact_is_described_in_one_line(core: CoreHarness, fact: Fact, expected: str) -> None:
     """Subject, event and reason; no line for facts that are only counted."""
     assert describe(fact, core.farm) == expected
+    assert not (expected and is_routine(fact)), "a reader keeps it"
 
 
 @pytest.mark.parametrize(

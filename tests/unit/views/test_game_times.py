@@ -84,7 +84,7 @@ def check_views(farm: Farm, facts: list[Any]) -> set[str]:
     """Checks that page and table show exactly the attempts with a game; returns those whose claim was not seen."""
     games = games_of(facts)
     bars = page_model(farm, [], {}, direction="maximize", playing=False)["attempts"]
-    rows = [dict(zip(ATTEMPT_COLUMNS, row, strict=True)) for row in attempt_rows(farm)]
+    rows = [dict(zip(ATTEMPT_COLUMNS, row, strict=True)) for row in attempt_rows(farm.attempts.values())]
 
     assert sorted(bars["id"]) == sorted(games)
     assert {row["attempt"] for row in rows if row["began"]} == games
@@ -112,7 +112,7 @@ def test_game_that_was_over_before_a_scan_has_no_claim_in_the_table() -> None:
     core.publish_result(core.claim("w0"), seconds=0.05)
     core.tick(0.1)
 
-    (row,) = [dict(zip(ATTEMPT_COLUMNS, row, strict=True)) for row in attempt_rows(core.farm)]
+    (row,) = [dict(zip(ATTEMPT_COLUMNS, row, strict=True)) for row in attempt_rows(core.farm.attempts.values())]
 
     assert (row["claimed"], row["issued"] <= row["began"] <= row["ended"]) == ("", True)
     assert row["began"]

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.rules
 
 def attempts(core: CoreHarness) -> list[dict[str, Any]]:
     """The rows of attempts, by column."""
-    return [dict(zip(ATTEMPT_COLUMNS, row, strict=True)) for row in attempt_rows(core.farm)]
+    return [dict(zip(ATTEMPT_COLUMNS, row, strict=True)) for row in attempt_rows(core.farm.attempts.values())]
 
 
 def test_attempt_row_of_completed_attempt() -> None:
@@ -78,7 +78,7 @@ def test_table_has_the_first_metrics_of_a_generation() -> None:
             core.publish_result(attempt.id, metrics={f"m-{genome}-{number:02d}": 1.0 for number in range(64)})
         core.tick()
 
-    rows = result_rows(core.farm)
+    rows = list(result_rows(core.farm))
 
     assert [len(row.keys() - set(RESULT_COLUMNS)) for row in rows] == [64, 64, 64, 64, 0, 0]
     assert "m-4-63" in rows[3]
