@@ -90,10 +90,13 @@ class Agent:
         clock: Callable[[], float],
         session: Callable[[], DesktopSession] = DesktopSession,
         share_is_local: bool = True,
+        host_is_local: bool = False,
         limits: AgentLimits = DEFAULT_LIMITS,
     ) -> None:
+        """`host_is_local`: the host runs on the same operating system, so both end when that does."""
         self._files, self._evaluator, self._identity, self._wakeup = files, evaluator, identity, wakeup
         self._clock, self._session, self._share_is_local, self._limits = clock, session, share_is_local, limits
+        self._host_is_local = host_is_local
         self._running: StartRecord | None = None
         self._finished: EvaluationResult | None = None
         self._loader = EvaluatorLoader(evaluator, files, clock)
@@ -254,7 +257,7 @@ class Agent:
             boot_id=self._identity.boot_id,
             run_id=self._identity.run_id,
         )
-        self._claim(claim)
+        self._claim(claim, durable=start.alone or not self._host_is_local)
         self._running = start
         self._evaluator.start(
             EvaluationJob(
@@ -267,11 +270,13 @@ class Agent:
             )
         )
 
-    def _claim(self, claim: StartedRecord) -> None:
-        """Publishes the claim, flushed before the evaluation starts: it shows which genome crashed the machine."""
+    def _claim(self, claim: StartedRecord, *, durable: bool) -> None:
+        """Publishes the claim, flushed before the evaluation starts: it shows which genome crashed the machine. A host
+        that crashes with the machine can use only the claim of an attempt that was played alone.
+        """
         name = f"{OUTBOX}/{Kind.STARTED.of(claim.attempt)}"
         try:
-            self._files.publish(name, layout.encode(claim), durable=True)
+            self._files.publish(name, layout.encode(claim), durable=durable)
         except FileAlreadyExists as error:
             if claim.attempt not in self._unconfirmed_claims or self._published_claim(claim.attempt) != claim:
                 raise OtherAgentActive(f"{claim.attempt} was claimed by another agent on this share") from error

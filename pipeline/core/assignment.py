@@ -12,6 +12,7 @@ from inbox_agent.protocol.layout import attempt_id
 from pipeline.core.evaluator import can_play
 from pipeline.core.facts import AttemptIssued
 from pipeline.core.farm import Farm
+from pipeline.core.isolation import is_system_reserved, next_on_free_system
 from pipeline.core.model import Trial, TrialState, Worker, WorkerState
 from pipeline.core.transaction import Transaction
 
@@ -30,6 +31,10 @@ class Queues:
 def assign(tx: Transaction, queues: Queues) -> None:
     """Fills the queues, shortest first, so that every worker gets its first attempt before any gets a second."""
     assignable = _assignable(tx)
+    if is_system_reserved(tx.farm, queues.local):
+        if (chosen := next_on_free_system(tx.farm, assignable, queues.local)) is not None:
+            _issue(tx, *chosen)
+        assignable = [worker for worker in assignable if worker.name not in queues.local]
     for level in range(max((queues.depth[w.name] for w in assignable), default=0)):
         for worker in assignable:
             if len(worker.wanted) > level or not _has_room(worker, queues):

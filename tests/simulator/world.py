@@ -68,6 +68,7 @@ class Options:
     late: float  #: probability that a genome's file is written while its generation is played
     replaced: float  #: … that a genome is played again when its generation is finished, with other bytes or the same
     flood: float = 0.0  #: many results at once, under ids that were never issued
+    one_system: bool = False  #: what crashes a local agent's machine crashes the host, and all local agents, with it
 
 
 _SIZES = {
@@ -109,7 +110,8 @@ def draw_options(rng: random.Random) -> Options:
     if draw < 0.08:
         return failing_genomes_options(options)
     # Drawn last: the histories of most seeds stay as they were.
-    return replace(options, flood=rng.uniform(1, 4)) if rng.random() < 0.1 else options
+    options = replace(options, flood=rng.uniform(1, 4)) if rng.random() < 0.1 else options
+    return replace(options, one_system=options.local and rng.random() < 0.5)
 
 
 def _draw_options(rng: random.Random) -> Options:
@@ -197,6 +199,7 @@ class World:
         self.operations = 0
         self.violations: list[str] = []  #: violated invariants, in order
         self.played: set[str] = set()  #: attempts whose game was started
+        self.bystanders: set[str] = set()  #: attempts that were played when another one crashed their system
         #: attempt -> the run whose claim exists although its write was reported as failed
         self.half_claimed: dict[str, str] = {}
         self.fault_applied = False  #: whether the planned failure applied to its operation

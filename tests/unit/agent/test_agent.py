@@ -97,6 +97,18 @@ def test_claim_is_durable_and_result_is_published_last(agent: AgentHarness, tmp_
     assert (artifact.name, artifact.size_bytes, artifact.sha256) == ("replay.bin", 6, sha256(b"replay"))
 
 
+@pytest.mark.parametrize(("alone", "how"), [(False, "publish"), (True, "publish durably")])
+def test_agent_of_local_host_flushes_claims_of_suspects_alone(agent: AgentHarness, alone: bool, how: str) -> None:
+    """When their system crashes the host ends as well, and an ordinary claim tells its successor nothing."""
+    agent.host_is_local = True
+    agent.start_agent()
+    agent.publish_start(alone=alone)
+
+    agent.step()
+
+    assert (how, f"outbox/{started()}") in agent.files.journal
+
+
 def test_finished_attempt_stays_until_start_signal_is_removed(agent: AgentHarness) -> None:
     """While the start signal exists, nothing of the attempt is removed and it is not repeated."""
     agent.publish_start()
