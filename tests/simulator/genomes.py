@@ -49,7 +49,7 @@ def genomes_of(world: World) -> dict[str, bytes]:
     kinds += ["hang" if rng.random() < world.options.hanging else "play" for _ in range(world.options.genomes)]
     kinds = kinds[: world.options.genomes]
     rng.shuffle(kinds)
-    seconds = rng.choice([0.5, 2.0, 6.0])
+    seconds = 0.005 if world.options.short_games else rng.choice([0.5, 2.0, 6.0])
     return {
         f"g{number}": json.dumps({"n": number, "do": kind, "seconds": 99.0 if kind == "hang" else seconds}).encode()
         for number, kind in enumerate(kinds)

@@ -68,6 +68,7 @@ class Options:
     late: float  #: probability that a genome's file is written while its generation is played
     replaced: float  #: … that a genome is played again when its generation is finished, with other bytes or the same
     flood: float = 0.0  #: many results at once, under ids that were never issued
+    short_games: bool = False  #: games take milliseconds, so that an agent plays several from one scan
     one_system: bool = False  #: what crashes a local agent's machine crashes the host, and all local agents, with it
 
 
@@ -83,6 +84,7 @@ _SIZES = {
     "generations",
     "commands",
     "losses_max",
+    "short_games",
 }
 
 
@@ -111,7 +113,7 @@ def draw_options(rng: random.Random) -> Options:
         return failing_genomes_options(options)
     # Drawn last: the histories of most seeds stay as they were.
     options = replace(options, flood=rng.uniform(1, 4)) if rng.random() < 0.1 else options
-    return replace(options, one_system=options.local and rng.random() < 0.5)
+    return replace(options, one_system=options.local and rng.random() < 0.5, short_games=rng.random() < 0.2)
 
 
 def _draw_options(rng: random.Random) -> Options:
