@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from inbox_agent.planner import ShareState
+from inbox_agent.planner import ShareState, in_order
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import FileInvalid, FileMissing, FileRefused, ShareError, ShareFiles, Unavailable
 from inbox_agent.protocol.layout import (
@@ -91,7 +91,7 @@ class ShareScanner:
         return ShareState(
             owner=self.owner,
             present=present,
-            starts={a: start for a, start in self._starts.items() if self._again_at.get(a, now) <= now},
+            starts=in_order({a: start for a, start in self._starts.items() if self._again_at.get(a, now) <= now}),
             damaged=self._damaged,
             undeliverable=self._undeliverable,
             outbox=outbox,

@@ -154,16 +154,7 @@ class Outcome(enum.StrEnum):
 
 
 #: The outcomes that an agent may write into a result; only the host sets the others.
-SAID_BY_AGENT = frozenset(
-    {
-        Outcome.COMPLETED,
-        Outcome.FAILED,
-        Outcome.TIMED_OUT,
-        Outcome.INTERRUPTED,
-        Outcome.UNDELIVERED,
-        Outcome.REJECTED,
-    }
-)
+SAID_BY_AGENT = frozenset(Outcome) - {Outcome.LOST, Outcome.CORRUPT, Outcome.WITHDRAWN}
 
 
 class AgentState(enum.StrEnum):

@@ -63,7 +63,7 @@ class CrashingSystem:
 
 
 def test_what_was_held_when_the_system_ended_is_next_played_alone() -> None:
-    """It may have been the cause or not: nobody is charged, and no loss is counted."""
+    """It may have been the cause or not: no genome is charged, and no loss is counted."""
     system = CrashingSystem("w0", "w1", depth=2)
     held = [attempt for name in system.local for attempt in system.held_by(name)]
     claimed = system.core.claim("w0")
