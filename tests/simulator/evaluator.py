@@ -101,7 +101,7 @@ class SimulatedEvaluator:
         self._done_at = world.now + min(behaviour["seconds"] * world.rng.uniform(0.5, 1.5), job.time_limit_s)
         self._machine.note_playing(job.attempt)
         if behaviour["do"] == "poison":
-            world.schedule(0.2, partial(self._machine.crash_by, job.attempt))
+            world.schedule(min(0.2, 0.8 * (self._done_at - world.now)), partial(self._machine.crash_by, job.attempt))
 
     def wait(self, timeout_s: float) -> EvaluationResult | None:
         world = self._machine.world

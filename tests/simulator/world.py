@@ -113,7 +113,9 @@ def draw_options(rng: random.Random) -> Options:
         return failing_genomes_options(options)
     # Drawn last: the histories of most seeds stay as they were.
     options = replace(options, flood=rng.uniform(1, 4)) if rng.random() < 0.1 else options
-    return replace(options, one_system=options.local and rng.random() < 0.5, short_games=rng.random() < 0.2)
+    options = replace(options, one_system=options.local and rng.random() < 0.5, short_games=rng.random() < 0.2)
+    # Host and agents see the same folders there: a share is mounted for both or for none.
+    return replace(options, unmount=0.0, swap=0.0) if options.one_system else options
 
 
 def _draw_options(rng: random.Random) -> Options:
