@@ -112,6 +112,7 @@ def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, files: L
         clock=time.monotonic,
         session=look_at_session,
         share_is_local=not args.foreign_disk,
+        host_is_local=args.leave_with_parent,
         limits=AgentLimits(poll_s=args.poll, beat_s=args.beat),
     )
     _stop_on_signals(stop, wakeup)

@@ -90,10 +90,12 @@ class Agent:
         clock: Callable[[], float],
         session: Callable[[], DesktopSession] = DesktopSession,
         share_is_local: bool = True,
+        host_is_local: bool = False,
         limits: AgentLimits = DEFAULT_LIMITS,
     ) -> None:
         self._files, self._evaluator, self._identity, self._wakeup = files, evaluator, identity, wakeup
         self._clock, self._session, self._share_is_local, self._limits = clock, session, share_is_local, limits
+        self._host_is_local = host_is_local  #: both end when the operating system does
         self._running: StartRecord | None = None
         self._finished: EvaluationResult | None = None
         self._loader = EvaluatorLoader(evaluator, files, clock)
@@ -171,18 +173,29 @@ class Agent:
         return True
 
     def _scan_and_act(self) -> None:
-        state = self._scanner.scan(self._running_id, self._unconfirmed_claims)
-        if state.owner is not None:  # without an owner, no absence is confirmed
-            self._unconfirmed_claims.intersection_update(state.unconfirmed_claims)
-        state = replace(state, outbox=self._without_held_open(state), evaluator=self._load(state))
+        state = self._remaining() or self._scan()
         while not isinstance(step := next_step(state), Wait):
             self._act(step)
             if self._running is not None and isinstance(step, Run):
+                self._scanner.keep(apply_step(state, step))
                 break
             state = apply_step(state, step)
             if isinstance(step, Stop | Run):
                 state = replace(state, evaluator=self._load(state))
         self._heartbeat()
+
+    def _scan(self) -> ShareState:
+        state = self._scanner.scan(self._running_id, self._unconfirmed_claims)
+        if state.owner is not None:  # without an owner, no absence is confirmed
+            self._unconfirmed_claims.intersection_update(state.unconfirmed_claims)
+        return replace(state, outbox=self._without_held_open(state), evaluator=self._load(state))
+
+    def _remaining(self) -> ShareState | None:
+        """What the last scan has left to play; None if the share must be scanned."""
+        if self._running is not None or (state := self._scanner.take_kept()) is None:
+            return None
+        state = replace(state, evaluator=self._load(state))
+        return state if isinstance(next_step(state), Run) else None
 
     def _without_held_open(self, state: ShareState) -> dict[str, Collection[Kind]]:
         """The contents of `outbox/`, without unwanted attempts that cannot be removed at present."""
@@ -254,7 +267,7 @@ class Agent:
             boot_id=self._identity.boot_id,
             run_id=self._identity.run_id,
         )
-        self._claim(claim)
+        self._claim(claim, durable=start.alone or not self._host_is_local)
         self._running = start
         self._evaluator.start(
             EvaluationJob(
@@ -267,11 +280,11 @@ class Agent:
             )
         )
 
-    def _claim(self, claim: StartedRecord) -> None:
-        """Publishes the claim, flushed before the evaluation starts: it shows which genome crashed the machine."""
+    def _claim(self, claim: StartedRecord, *, durable: bool) -> None:
+        """Publishes the claim; flushed before the evaluation starts, it shows which genome crashed the machine."""
         name = f"{OUTBOX}/{Kind.STARTED.of(claim.attempt)}"
         try:
-            self._files.publish(name, layout.encode(claim), durable=True)
+            self._files.publish(name, layout.encode(claim), durable=durable)
         except FileAlreadyExists as error:
             if claim.attempt not in self._unconfirmed_claims or self._published_claim(claim.attempt) != claim:
                 raise OtherAgentActive(f"{claim.attempt} was claimed by another agent on this share") from error

@@ -47,7 +47,11 @@ def agent_parser() -> argparse.ArgumentParser:
         "--workers", type=_at_least(1), default=1, metavar="N", help="workers on this computer (default: 1)"
     )
     parser.add_argument("--foreign-disk", action="store_true", help="the share is not a disk of this machine")
-    parser.add_argument("--leave-with-parent", action="store_true", help="end when standard input ends")
+    parser.add_argument(
+        "--leave-with-parent",
+        action="store_true",
+        help="for a host on this system: end when standard input ends, flush only the claims that it asks for",
+    )
     return parser
 
 

@@ -5,9 +5,10 @@ import secrets
 import sys
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import psutil
+
+from inbox_agent.system.boot import boot_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,17 +23,10 @@ class AgentIdentity:
 def make_identity() -> AgentIdentity:
     """The identity of this process; `run_id` is new at each call."""
     return AgentIdentity(
-        boot_id=_boot_id(),
+        boot_id=boot_id() or f"boot-{int(psutil.boot_time())}",
         run_id=secrets.token_hex(8),
         versions={"agent": agent_version(), "python": platform.python_version(), "platform": sys.platform},
     )
-
-
-def _boot_id() -> str:
-    kernel = Path("/proc/sys/kernel/random/boot_id")
-    if kernel.exists():
-        return kernel.read_text(encoding="ascii").strip()
-    return f"boot-{int(psutil.boot_time())}"
 
 
 def agent_version() -> str:

@@ -56,7 +56,8 @@ class ShareState:
 
     owner: HostRecord | None  #: the `host.json` of the highest epoch; None: the share has no owner yet
     present: Collection[str]  #: attempts with a start signal that exists or is not confirmed absent
-    starts: Mapping[str, StartRecord] = field(default_factory=dict)  #: the start signals that could be read
+    #: the start signals that could be read, as `in_order` has sorted them
+    starts: Mapping[str, StartRecord] = field(default_factory=dict)
     damaged: Collection[str] = ()  #: attempts whose start signal was read and is not valid
     #: attempts that were given up, with outcome and reason
     undeliverable: Mapping[str, tuple[Outcome, str]] = field(default_factory=dict)
@@ -65,6 +66,11 @@ class ShareState:
     evaluator: str | None = None  #: the version of the evaluator that is loaded; None: nothing can be played yet
     #: claims published by this process without confirmation, not evaluated yet
     unconfirmed_claims: Collection[str] = ()
+
+
+def in_order(starts: Mapping[str, StartRecord]) -> dict[str, StartRecord]:
+    """Start signals in the order in which they are played; sorted once for each scan, of which many may be played."""
+    return dict(sorted(starts.items(), key=lambda item: item[1].publication))
 
 
 def next_step(state: ShareState) -> Step:
@@ -98,12 +104,13 @@ def _next_report(state: ShareState) -> ReportUnplayed | None:
         found = state.outbox.get(attempt, ())
         if Kind.RESULT in found or attempt == state.running:
             continue
-        unconfirmed = attempt in state.unconfirmed_claims  # no genome is charged for an unconfirmed claim
-        # Check the claim before the start signal: a crash of the machine may damage the unflushed signal, and the
-        # genome that caused it must not be reported as "undelivered". Nor may the next claim be published before.
-        known = _is_ours(state, attempt) or attempt in state.damaged or attempt in state.undeliverable
-        if Kind.STARTED in found and not unconfirmed and known:
-            return ReportUnplayed(attempt, Outcome.INTERRUPTED, "the agent restarted while this attempt was played")
+        if Kind.STARTED in found:
+            unconfirmed = attempt in state.unconfirmed_claims  # no genome is charged for an unconfirmed claim
+            # Check the claim before the start signal: a crash of the machine may damage the unflushed signal, and the
+            # genome that caused it must not be reported as "undelivered". Nor may the next claim be published before.
+            known = _is_ours(state, attempt) or attempt in state.damaged or attempt in state.undeliverable
+            if known and not unconfirmed:
+                return ReportUnplayed(attempt, Outcome.INTERRUPTED, "the agent restarted while this attempt was played")
         if attempt in state.undeliverable:
             return ReportUnplayed(attempt, *state.undeliverable[attempt])
     return None
@@ -122,9 +129,8 @@ def next_start(state: ShareState) -> StartRecord | None:
         return None
     # Never two claims at once: a crash must leave only the claim of the evaluation that was running.
     untouched = _unconfirmed(state) if state.unconfirmed_claims else []
-    untouched = untouched or [a for a in state.starts if a not in state.outbox]
-    waiting = [state.starts[a] for a in untouched if a in state.present and _is_ours(state, a)]
-    return min(waiting, key=lambda start: start.publication) if waiting else None
+    waiting = untouched or (a for a in state.starts if a not in state.outbox)
+    return next((state.starts[a] for a in waiting if a in state.present and _is_ours(state, a)), None)
 
 
 def _unconfirmed(state: ShareState) -> list[str]:

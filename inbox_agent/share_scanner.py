@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from inbox_agent.planner import ShareState
+from inbox_agent.planner import ShareState, in_order
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import FileInvalid, FileMissing, FileRefused, ShareError, ShareFiles, Unavailable
 from inbox_agent.protocol.layout import (
@@ -46,6 +46,8 @@ DEFAULT_LIMITS = AgentLimits()
 log = logging.getLogger(__name__)
 STARTS_MAX = 1000  #: more than any host queues
 CLEANED_PER_SCAN_MAX = 500  #: so that a flood does not delay the heartbeat
+#: on an own disk, how long a scan is played from: scanning costs more than a short game (law 7 of share_layout.md)
+KEPT_S = 0.01
 
 
 class ShareScanner:
@@ -62,11 +64,14 @@ class ShareScanner:
         self._undeliverable: dict[str, tuple[Outcome, str]] = {}
         self._damaged: dict[str, None] = {}
         self._missing_since: dict[str, float] = {}
+        self._kept: ShareState | None = None
+        self._kept_until = 0.0
         self._staging_cleared = False
         self._unknown_owner = ""  #: the layout of a `host.json` that was logged
 
     def scan(self, running: str | None, unconfirmed_claims: Collection[str] = ()) -> ShareState:
         """The state of the share now. Raises Unavailable when it cannot be asked."""
+        self._kept, self._kept_until = None, self._clock() + (KEPT_S if self._share_is_local else 0.0)
         names = self._files.names(INBOX)
         self.owner = self._read_owner(names)
         listed = {known[0] for name in names if (known := layout.attempt_of(name)) and known[1] is Kind.START}
@@ -86,7 +91,7 @@ class ShareScanner:
         return ShareState(
             owner=self.owner,
             present=present,
-            starts={a: start for a, start in self._starts.items() if self._again_at.get(a, now) <= now},
+            starts=in_order({a: start for a, start in self._starts.items() if self._again_at.get(a, now) <= now}),
             damaged=self._damaged,
             undeliverable=self._undeliverable,
             outbox=outbox,
@@ -104,6 +109,15 @@ class ShareScanner:
         for attempt in left_over[CLEANED_PER_SCAN_MAX:]:
             del found[attempt]
         return found
+
+    def keep(self, state: ShareState) -> None:
+        """Keeps what a scan has left to play."""
+        self._kept = state
+
+    def take_kept(self) -> ShareState | None:
+        """Returns what was kept, once; None if there is nothing, or if that scan is too old."""
+        state, self._kept = self._kept, None
+        return state if self._clock() < self._kept_until else None
 
     def start_of(self, attempt: str) -> StartRecord | None:
         """The start signal of an attempt; None if it could not be read."""

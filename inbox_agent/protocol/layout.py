@@ -154,16 +154,7 @@ class Outcome(enum.StrEnum):
 
 
 #: The outcomes that an agent may write into a result; only the host sets the others.
-SAID_BY_AGENT = frozenset(
-    {
-        Outcome.COMPLETED,
-        Outcome.FAILED,
-        Outcome.TIMED_OUT,
-        Outcome.INTERRUPTED,
-        Outcome.UNDELIVERED,
-        Outcome.REJECTED,
-    }
-)
+SAID_BY_AGENT = frozenset(Outcome) - {Outcome.LOST, Outcome.CORRUPT, Outcome.WITHDRAWN}
 
 
 class AgentState(enum.StrEnum):
@@ -222,6 +213,7 @@ class StartRecord(Record, frozen=True, kw_only=True):
     settings: Settings = {}
     evaluator: Token | None = None  #: the version of the evaluator that must play it; None: any
     new_process: bool = False  #: whether the evaluator must be loaded anew for it: an earlier attempt failed
+    alone: bool = False  #: whether it may have crashed its system: every agent flushes the claim before it begins
 
     def __post_init__(self) -> None:
         _require_finite(self.settings)
@@ -369,10 +361,20 @@ def encode(record: Record) -> bytes:
     Raises:
         LayoutError: it would be larger than `RECORD_BYTES_MAX`.
     """
-    data = orjson.dumps(record, default=msgspec.structs.asdict, option=_OPTIONS)
+    data = orjson.dumps(record, default=_fields, option=_OPTIONS)
     if len(data) > RECORD_BYTES_MAX:
         raise LayoutError(type(record).__name__, f"{len(data)} bytes, allowed are {RECORD_BYTES_MAX}")
     return data
+
+
+def _fields(record: Struct) -> dict[str, Any]:
+    """The fields of a record or a payload. `alone` is written only if it is set: a host that was updated compares the
+    sizes of start signals that an older one has written.
+    """
+    fields = msgspec.structs.asdict(record)
+    if fields.get("alone") is False:
+        del fields["alone"]
+    return fields
 
 
 def decode(kind: type[R], data: bytes, name: str) -> R:

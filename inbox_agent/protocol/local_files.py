@@ -114,14 +114,16 @@ class LocalFiles(OneByOne):
             self._require_regular(path, descriptor)
             # Opened without truncating: refilling a file costs a fraction of creating one.
             refilled = retry_while_busy(lambda: open_regular(destination, os.O_WRONLY | os.O_CREAT))
-            with open(refilled, "wb", buffering=0) as out:
+            try:
                 while piece := self._read_chunk(path, descriptor):
                     left -= len(piece)
                     if left < 0:
                         raise FileInvalid(f"{path}: larger than {bytes_max} bytes")
                     digest.update(piece)
-                    write_all(out.fileno(), piece)
-                out.truncate()
+                    write_all(refilled, piece)
+                os.ftruncate(refilled, bytes_max - left)
+            finally:
+                os.close(refilled)
         finally:
             os.close(descriptor)
         return digest.hexdigest()

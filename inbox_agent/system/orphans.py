@@ -171,7 +171,7 @@ def ended_child() -> int | None:
 def children() -> set[int]:
     """Linux: the children of this process's main thread, which is also the one that adopts orphans."""
     try:
-        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb", buffering=0) as file:
             return set(map(int, file.read().split()))
     except OSError:  # a kernel without this list
         return set()

@@ -11,6 +11,7 @@ from inbox_agent.protocol.layout import attempt_id
 from pipeline.core.evaluator import can_play
 from pipeline.core.facts import AttemptIssued
 from pipeline.core.farm import Farm
+from pipeline.core.isolation import is_system_reserved, next_on_free_system
 from pipeline.core.model import Attempt, Trial, TrialState, Worker, WorkerState
 from pipeline.core.queues import Queues, Rooms
 from pipeline.core.transaction import Transaction
@@ -22,6 +23,10 @@ _SEARCHED_MAX = 64  # bounds the cost of a tick when many trials wait for anothe
 def assign(tx: Transaction, queues: Queues) -> None:
     """Fills the queues, shortest first, so that every worker gets its first attempt before any gets a second."""
     assignable = _assignable(tx)
+    if is_system_reserved(tx.farm, queues.local):
+        if (chosen := next_on_free_system(tx.farm, assignable, queues.local)) is not None:
+            _issue(tx, *chosen)
+        assignable = [worker for worker in assignable if worker.name not in queues.local]
     rooms = Rooms(queues, tx.observed, assignable)
     found_nothing: dict[str, int] = {}  # worker -> facts of this tick when there was no trial for it
     least = min((len(worker.wanted) for worker in assignable if rooms.of(worker)), default=0)

@@ -10,9 +10,10 @@ from pipeline.core.deadlines import enforce_deadlines
 from pipeline.core.evaluator import check_evaluator
 from pipeline.core.facts import RunFinished
 from pipeline.core.farm import Farm
+from pipeline.core.isolation import end_what_host_left
 from pipeline.core.limits import Limits
 from pipeline.core.model import Worker, WorkerState
-from pipeline.core.observation import Observation
+from pipeline.core.observation import Observation, ShareScan
 from pipeline.core.observed import Observed
 from pipeline.core.ownership import check_ownership
 from pipeline.core.queues import Queues
@@ -25,15 +26,15 @@ def decide(farm: Farm, observed: Observed, observation: Observation, limits: Lim
     tx = Transaction(farm, observed, observation, limits)
     first_scans = [scan for scan in observation.scans if scan.full and not observed.workers[scan.worker].scanned]
     observed.update(farm, observation)
+    left = [scan.worker for scan in first_scans if _agent_ended_with_host(observed, scan, queues)]
+    for name in left:
+        observed.workers[name].unconfirmed.clear()  # all of it is ended below, whether it arrived or not
     for scan in observation.scans:
         check_ownership(tx, scan)
         accept_results(tx, scan)
         check_evaluator(tx, scan)
-    for scan in first_scans:
-        seen = observed.workers[scan.worker]
-        if scan.worker in queues.local and seen.readable and not seen.machine_started:
-            # Its agent ended with the host that was killed, so none of what it held is running.
-            tx.withdraw_all(farm.workers[scan.worker], "host ended")
+    for name in left:
+        end_what_host_left(tx, farm.workers[name])
     if observation.sweep:
         for worker in farm.workers.values():
             enforce_deadlines(tx, worker)
@@ -44,6 +45,12 @@ def decide(farm: Farm, observed: Observed, observation: Observation, limits: Lim
     if farm.generation and not farm.open_trials and not farm.finished and not observation.is_open:
         tx.add(RunFinished())
     return tx
+
+
+def _agent_ended_with_host(observed: Observed, scan: ShareScan, queues: Queues) -> bool:
+    """Whether none of what a worker holds is running: its agent ended with the host before this one."""
+    is_share = scan.owner is not None  # not an empty folder in its place
+    return scan.worker in queues.local and is_share and not observed.workers[scan.worker].machine_started
 
 
 def stuck_reason(farm: Farm, workers: int) -> str:

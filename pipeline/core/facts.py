@@ -58,6 +58,7 @@ class HostStarted(Fact, frozen=True, kw_only=True, tag="host_started"):
 
     pid: int
     workers: int
+    boot_id: str = ""  #: the run of the host's operating system; empty: not known
 
 
 class HostStopped(Fact, frozen=True, kw_only=True, tag="host_stopped"):

@@ -40,7 +40,7 @@ class Farm:
         self.farm_id = farm_id
         self.workers = {name: Worker(name) for name in workers}
         self.retired: dict[str, Worker] = {}  #: workers in the ledger that are no longer configured
-        self.since_start = SinceStart()
+        self.since_start, self.boot_id = SinceStart(), ""  #: … of the operating system that the host runs on
         self._forget_generation()
 
     def _forget_generation(self) -> None:
@@ -104,7 +104,7 @@ class Farm:
         _FOLDS[type(fact)](self, fact, at)
 
     def _host_started(self, fact: f.HostStarted, at: float) -> None:
-        self.since_start = SinceStart()
+        self.since_start, self.boot_id = SinceStart(), fact.boot_id
         for worker in (*self.workers.values(), *self.retired.values()):
             # The user may have fixed what was wrong: reset every worker.
             worker.state, worker.recovery, worker.reason = WorkerState.READY, None, ""
@@ -175,6 +175,8 @@ class Farm:
             run_alone=trial.run_alone,
             new_process=trial.blamed > 0,
             wanted_evaluator="" if self.allows_any_evaluator else self.evaluator_version,
+            boot_id=self.boot_id,
+            alone_on_system=trial.alone_on_system,
         )
         trial.attempts.append(attempt)
         self.untried.pop(fact.genome, None)
@@ -223,7 +225,7 @@ class Farm:
                 self.pending.update_held_back(trial.genome)
         if fact.outcome in BLAMES_GENOME or fact.outcome is Outcome.COMPLETED:
             worker.losses = worker.restarts = 0
-        trial.run_alone = fact.run_alone or (trial.run_alone and fact.outcome is Outcome.WITHDRAWN)
+        trial.isolate(attempt, run_alone=fact.run_alone)
 
     def _attempt_released(self, fact: f.AttemptReleased, at: float) -> None:
         self.worker(self._attempt(fact.attempt).worker).left_published.pop(fact.attempt, None)
@@ -276,7 +278,7 @@ class Farm:
         genome.size_bytes, genome.sha256, genome.charges, genome.failed_open = fact.size_bytes, fact.sha256, (), ()
         for trial in genome.trials:
             self._reopen(trial, fact)
-            trial.run_alone = False
+            trial.run_alone = trial.alone_on_system = False
             self.counts.note_superseded(trial)
 
     def _reopen(self, trial: Trial, fact: Fact) -> None:

@@ -87,6 +87,8 @@ class Attempt:
     run_alone: bool
     new_process: bool  #: its trial failed before: no process that has played before may play it
     wanted_evaluator: str  #: the version that must play it; empty: any
+    boot_id: str = ""  #: the run of the host's operating system when it was issued; empty: not known
+    alone_on_system: bool = False  #: as of its trial
     claimed_at: float | None = None
     ended_at: float | None = None
     outcome: Outcome | None = None
@@ -107,6 +109,10 @@ class Attempt:
         """Whether a completed result of it would count: its trial is open, and its genome was not reopened since."""
         return self.trial.state is not TrialState.SETTLED and not self.superseded
 
+    def is_from_before(self, boot_id: str) -> bool:
+        """Whether the host's operating system was restarted since it was issued, as far as that is known."""
+        return "" not in (self.boot_id, boot_id) and self.boot_id != boot_id
+
 
 @dataclass(slots=True)
 class Trial:
@@ -120,6 +126,8 @@ class Trial:
     blamed: int = 0  #: attempts that failed or timed out since it was (re)opened
     losses: int = 0  #: attempts with an outcome of `LOSSES` since then
     run_alone: bool = False  #: the next attempt runs with nothing queued behind it: the last loss has no known culprit
+    #: the same happened to an attempt that ran alone: on a local worker, the next one runs while all others are idle
+    alone_on_system: bool = False
     settlement: Settlement | None = None
     decided_by: str = ""
     fitness: float | None = None
@@ -141,6 +149,12 @@ class Trial:
         """The workers on which it was lost since it was (re)opened."""
         losing = [attempt.worker for attempt in self.attempts if attempt.outcome in LOSSES]
         return set(losing[len(losing) - self.losses :])
+
+    def isolate(self, attempt: Attempt, *, run_alone: bool) -> None:
+        """Notes after the end of an attempt whether the next one must run alone."""
+        stays = attempt.outcome is Outcome.WITHDRAWN
+        self.alone_on_system = (run_alone and attempt.run_alone) or (self.alone_on_system and stays)
+        self.run_alone = run_alone or (self.run_alone and stays)
 
     @property
     def is_held_back(self) -> bool:

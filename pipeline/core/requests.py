@@ -100,4 +100,5 @@ def start_record(farm: Farm, attempt: Attempt) -> StartRecord:
         settings=farm.settings.settings,
         evaluator=attempt.wanted_evaluator or None,
         new_process=attempt.new_process,
+        alone=attempt.run_alone,
     )

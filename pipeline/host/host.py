@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from inbox_agent.protocol.files import ShareFiles
+from inbox_agent.system.boot import boot_id
 from inbox_agent.system.file_lock import AlreadyLocked, FileLock
 from inbox_agent.system.long_paths import IN_A_PROJECT, too_long
 from pipeline.config import Config
@@ -325,7 +326,7 @@ class Host:
         return GenomeFiles(self._parts.snapshots, self.paths.genomes(generation), bytes_max)
 
     def _starting_facts(self) -> list[Fact]:
-        started = HostStarted(pid=os.getpid(), workers=len(self.config.worker_names()))
+        started = HostStarted(pid=os.getpid(), workers=len(self.config.worker_names()), boot_id=boot_id())
         # Attempts on workers that are no longer configured will never be played.
         return [started, *rules.withdrawals(self.farm, "no longer configured", self.farm.retired)]
 

@@ -142,6 +142,7 @@ class AgentHarness:
         self.time = FakeClock()
         self.evaluator = ScriptedEvaluator(self.time, scratch)
         self._own_disk, self._limits = share_is_local, limits
+        self.host_is_local = False
         self._runs = 0
         self.session = DesktopSession(id="1", desktop="Default", width=1280, height=720, adapter="Display")
         self.start_agent()
@@ -161,6 +162,7 @@ class AgentHarness:
             clock=self.time,
             session=lambda: self.session,
             share_is_local=self._own_disk,
+            host_is_local=self.host_is_local,
             limits=self._limits,
         )
         self._idle_rests = 0

@@ -95,12 +95,12 @@ class CoreHarness:
             self.farm.evolve(fact, self.now)
             self.facts.append((fact, self.now))
 
-    def restart_host(self) -> None:
+    def restart_host(self, boot_id: str = "") -> None:
         """Starts a new host process: the facts are replayed, and the observed state is empty."""
         self.farm = Farm(FARM, list(self.farm.workers))
         for fact, at in self.facts:
             self.farm.evolve(fact, at)
-        self.record(HostStarted(pid=2, workers=len(self.farm.workers)))
+        self.record(HostStarted(pid=2, workers=len(self.farm.workers), boot_id=boot_id))
         self.observed = Observed(self.farm, self.limits, self.now)
 
     # ----------------------------------------------------------------------------------------------------------- ticks
@@ -311,7 +311,7 @@ def snapshot(farm: Farm) -> dict[str, Any]:
             for t in g.trials
         ],
         "attempts": [
-            (a.id, a.outcome, a.has_result, a.left_published, a.charged, a.run_alone, a.new_process)
+            (a.id, a.outcome, a.has_result, a.left_published, a.charged, a.run_alone, a.alone_on_system, a.new_process)
             for a in farm.attempts.values()
         ],
         "workers": [

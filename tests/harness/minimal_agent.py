@@ -119,6 +119,7 @@ OPTIONAL = {
     "settings": settings,
     "evaluator": lambda value: value is None or form(TOKEN)(value),
     "new_process": lambda value: isinstance(value, bool),
+    "alone": lambda value: isinstance(value, bool),
 }
 
 

@@ -248,7 +248,7 @@ def commits() -> list[tuple[int, int, Sequence[Fact]]]:
     ]
     taken_up_again: list[Sequence[Fact]] = [
         [
-            HostStarted(pid=4004, workers=3),
+            HostStarted(pid=4004, workers=3, boot_id="7d1c2c1e-boot"),
             genome(5),
             TrialReopened(genome=2, trial=1),
             TrialReopened(genome=2, trial=2),

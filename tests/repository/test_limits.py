@@ -44,6 +44,7 @@ INTERNAL = {
     "pipeline.cli.completion._NAMES_MAX",
     "pipeline.cli.inspect.TOP_TIME_FRACTION_MAX",
     "pipeline.core.assignment._SEARCHED_MAX",
+    "pipeline.core.isolation._SEARCHED_MAX",
     "pipeline.core.queues.GAMES_MEASURED_MIN",
     "pipeline.core.queues.HELD_WHILE_GATHERING_MIN",
     "pipeline.core.share_problems._ERROR_CHARS_MAX",

@@ -76,6 +76,9 @@ class SimulatedDisk(MemoryFiles):
             draw = world.rng.random()
             if draw < 0.3 and path in self.unjournaled:
                 del self.files[path]
+                if path.endswith(Kind.STARTED.value):  # a local agent's: no process can know that it was played
+                    for memory in (self.history.claimed, self.history.played):
+                        memory.discard(path.partition("/")[2].removesuffix(Kind.STARTED.value))
             elif draw < 0.4:
                 self.files[path] = b""
             elif draw < 0.5:

@@ -4,6 +4,7 @@ The fitness is computed from the genome's bytes, the seed and the evaluator's ve
 """
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +102,7 @@ class SimulatedEvaluator:
         self._done_at = world.now + min(behaviour["seconds"] * world.rng.uniform(0.5, 1.5), job.time_limit_s)
         self._machine.note_playing(job.attempt)
         if behaviour["do"] == "poison":
-            world.schedule(0.2, self._machine.crash)
+            world.schedule(min(0.2, 0.8 * (self._done_at - world.now)), partial(self._machine.crash_by, job.attempt))
 
     def wait(self, timeout_s: float) -> EvaluationResult | None:
         world = self._machine.world

@@ -165,6 +165,9 @@ class SimulatedHost:
         self._folder: GenomeFolder | None = None  #: in a world in which files arrive late
         self._executor: SimulatedExecutor | None = None
         self._incarnation = 0
+        self._boots = 1
+        for machine in machines.values():
+            machine.crash_system = self.crash_system
 
     @property
     def farm(self) -> Farm | None:
@@ -298,18 +301,21 @@ class SimulatedHost:
             return
         has_work = bool(opening or arrived or not farm.finished)
         if has_work or not self.world.options.late:
-            self.loop.record([HostStarted(pid=self.starts, workers=len(self.machines)), *opening])
+            self.loop.record([self._started(), *opening])
         if self.world.options.late:
             self.checker.files = files
             self.loop.is_open = has_work
             self._folder = GenomeFolder(files, self.loop.farm, before, self.loop.record, lambda: self.world.now)
+
+    def _started(self) -> HostStarted:
+        return HostStarted(pid=self.starts, workers=len(self.machines), boot_id=f"boot-{self._boots}")
 
     def _open_again(self, names: set[str], settings: RunSettings) -> None:
         """As `Host.begin_again` does."""
         assert self.loop is not None
         refuse_to_replace(self.loop.farm, self.generation, names, settings)
         genomes = self._files[self.generation].replace()
-        self.loop.record([HostStarted(pid=self.starts, workers=len(self.machines))])
+        self.loop.record([self._started()])
         self.loop.record(replacing_facts(self.loop.farm, names, genomes))
         self.loop.is_open, self._folder = False, None
 
@@ -449,6 +455,17 @@ class SimulatedHost:
     def kill(self) -> None:
         """Kills the host at one of its next operations."""
         self.world.kill_at[self.name] = self.world.rng.randint(1, 60)
+
+    def crash_system(self, culprit: str) -> None:
+        """Ends host and local agents at once; what was never flushed may be lost."""
+        self._boots += 1
+        self.world.fired["system crash"] += 1
+        for machine in self.machines.values():
+            self.world.bystanders |= machine.playing - {culprit} if culprit else set()
+            machine.kill_agent()
+            machine.disk.lose_power(self.world)
+        if self.loop is not None:
+            self._end(self._incarnation)
 
     def _end(self, incarnation: int, *, graceful: bool = False) -> None:
         if incarnation != self._incarnation:

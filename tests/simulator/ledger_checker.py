@@ -284,6 +284,8 @@ class LedgerChecker:
             self._report(f"{attempt} was charged and not played")
         if attempt in self._stopped:
             self._report(f"{attempt} was charged, although its agent was asked to stop")
+        if attempt in self._world.bystanders:
+            self._report(f"{attempt} was charged, although another game crashed the system")
 
     def _trial_settled(self, fact: dict[str, Any]) -> None:
         trial, settlement, fitness = self._trial(fact), fact["settlement"], fact.get("fitness")

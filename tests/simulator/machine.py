@@ -91,6 +91,8 @@ class SimulatedMachine:
         self.seen_healthy_at = -1e9  #: when the last heartbeat was written that the host has read, by the fair clock
         self.on_restart: Callable[[str], object] = lambda _name: None
         self.on_result: Callable[[str], None] = lambda _path: None
+        #: crashes the system that a local agent shares with its host; takes the attempt that is the cause
+        self.crash_system: Callable[[str], None] = lambda _attempt: None
         self.clock_s = 0.0  #: offset of the agent's clock from the world's
         self._turn = 0  #: which chain of agent steps is the current one
         self._checkpoints: deque[Checkpoint] = deque(maxlen=4)
@@ -177,6 +179,7 @@ class SimulatedMachine:
                 NoWait(),
                 clock=self._read_clock,
                 share_is_local=self.own_disk,
+                host_is_local=self.world.options.local,
                 limits=limits,
             )
         except Killed:
@@ -249,6 +252,8 @@ class SimulatedMachine:
 
     def note_playing(self, attempt: str) -> None:
         """Records the start of a game."""
+        if self._runs_alone(attempt) and f"{OUTBOX}/{Kind.STARTED.of(attempt)}" in self.disk.unflushed:
+            self.world.report_violation(f"{self.name} plays {attempt}, a suspect, before its claim is flushed")
         if self.playing:
             self.world.report_violation(f"{self.name} plays {attempt} and {min(self.playing)} at once")
         if attempt in self.disk.history.played:
@@ -257,6 +262,12 @@ class SimulatedMachine:
         self.playing.add(attempt)
         self.disk.playing[attempt] = self
         self.disk.history.played.add(attempt)
+
+    def _runs_alone(self, attempt: str) -> bool:
+        try:
+            return decode(StartRecord, self.disk.files[f"{INBOX}/{Kind.START.of(attempt)}"], "start").alone
+        except (KeyError, LayoutError):
+            return False
 
     def note_played(self, attempt: str) -> None:
         """Records the end of a game."""
@@ -268,6 +279,8 @@ class SimulatedMachine:
     def crash_agent(self) -> None:
         """Kills the agent, as with `kill -9`; a logon task restarts it, or only the host does."""
         self.kill_agent()
+        if self.world.options.local:
+            return  # its host sees it end, and starts it again
         if not self.is_clone and (self.world.rng.random() < 0.7 or not self.world.faulty):
             self.world.schedule(self.world.rng.uniform(0.5, 3), self._start_if_none)
 
@@ -280,8 +293,24 @@ class SimulatedMachine:
         self.crash_agent()
         return True
 
+    def crash_by(self, attempt: str) -> None:
+        """Crashes because of a game."""
+        if not self.world.options.one_system:
+            self.crash()
+        elif attempt in self.playing:
+            self.crash_system(attempt)
+
     def crash(self) -> None:
-        """Cuts the power; the machine boots again by itself, or with a hypervisor sometimes only when it is started."""
+        """Cuts the power; the machine boots again by itself, or with a hypervisor sometimes only when it is started.
+
+        A local agent has no machine of its own: it ends, or host and local agents end with their system.
+        """
+        if self.world.options.one_system:
+            self.crash_system("")
+            return
+        if self.world.options.local:
+            self.crash_agent()
+            return
         self.switch_off()
         if not self.world.options.hypervisor or self.world.rng.random() < 0.5:
             self._boot(1)

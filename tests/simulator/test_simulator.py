@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from inbox_agent.protocol.layout import Outcome
-from pipeline.core.facts import RecoveryAction, Settlement, WorkerQuarantined
+from pipeline.core.facts import GenomeCharged, RecoveryAction, Settlement, TrialSettled, WorkerQuarantined
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.recorder import Recorder
 from pipeline.shares.executor import ShareExecutor
@@ -77,6 +77,22 @@ def test_regression_seeds_pass(seed: int) -> None:
     assert play_without_later_faults(seed).violations == []
 
 
+@pytest.mark.parametrize("seed", range(1, 11))
+def test_genome_that_crashes_the_hosts_system_is_the_only_one_charged(seed: int) -> None:
+    """Two crashes isolate it, three are charged to it, and one more may isolate another trial of it."""
+    world, local = World(seed).options, {"local": True, "one_system": True, "remote": False, "hypervisor": False}
+    history = play(seed, replace(fault_free_options(world), poison=1, **local))
+
+    assert history.violations == []
+    poison = {number for number, data in enumerate(genomes_of(history.world).values(), 1) if b"poison" in data}
+    entries = list(history.host.ledger.entries())
+    charged = {entry.fact.genome for entry in entries if isinstance(entry.fact, GenomeCharged)}
+    completed = [entry for entry in entries if isinstance(entry.fact, TrialSettled) and entry.fact.fitness is not None]
+    assert charged == poison
+    assert len(completed) == world.generations * world.trials * (world.genomes - 1)
+    assert history.world.fired["system crash"] <= world.generations * 6
+
+
 def play_without_later_faults(seed: int) -> History:
     """Plays a seed without the kinds of fault that were added later, which would change its history."""
     return play(seed, replace(World(seed).options, held=0.0, rewind=0.0))
@@ -91,7 +107,9 @@ def test_lost_recovery_action_restarts_no_other_machine() -> None:
 
 def test_restart_budget_is_per_host() -> None:
     """Two hosts restart one worker seven times, each within its own limits."""
-    history = play(886)
+    options = replace(fault_free_options(World(15).options), workers=2, genomes=12, trials=4, generations=1, local=True)
+    options = replace(options, agent_kill=12.0, host_stop=1.0, fault_phase_s=90.0)
+    history = play(15, options)
     assert history.host.starts == 2
     assert max(machine.restarts for machine in history.machines) == 7
     assert history.violations == []
@@ -183,7 +201,8 @@ def test_broken_evaluator_stops_run(seed: int) -> None:
 
 def test_queues_of_local_workers_grow_with_short_games() -> None:
     """Games of milliseconds, and hanging ones: no trial waits long behind those."""
-    seeds = [seed for seed in range(1, 101) if World(seed).options.short_games]
+    worlds = {seed: World(seed).options for seed in range(1, 101)}
+    seeds = [seed for seed, options in worlds.items() if options.short_games and options.local and options.genomes > 12]
     histories = [play(seed) for seed in seeds]
 
     assert len(seeds) >= 5

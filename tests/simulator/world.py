@@ -70,6 +70,7 @@ class Options:
     flood: float = 0.0  #: many results at once, under ids that were never issued
     rewind: float = 0.0  #: a heartbeat counter that falls again and again, for a while
     short_games: bool = False  #: games take milliseconds, so that queues grow
+    one_system: bool = False  #: what crashes a local agent's machine crashes the host, and all local agents, with it
 
 
 _SIZES = {
@@ -121,7 +122,9 @@ def draw_options(rng: random.Random) -> Options:
     options = replace(options, rewind=rng.uniform(2, 6)) if rng.random() < 0.1 else options
     if options.local and 0.2 < draw < 0.42:  # none of the seeds that found a defect
         return short_games_options(options if draw < 0.32 else fault_free_options(options))
-    return options
+    options = replace(options, one_system=options.local and rng.random() < 0.5, short_games=rng.random() < 0.2)
+    # Host and agents see the same folders there: a share is mounted for both or for none.
+    return replace(options, unmount=0.0, swap=0.0) if options.one_system else options
 
 
 def _draw_options(rng: random.Random) -> Options:
@@ -209,6 +212,7 @@ class World:
         self.operations = 0
         self.violations: list[str] = []  #: violated invariants, in order
         self.played: set[str] = set()  #: attempts whose game was started
+        self.bystanders: set[str] = set()  #: attempts that were played when another one crashed their system
         #: attempt -> the run whose claim exists although its write was reported as failed
         self.half_claimed: dict[str, str] = {}
         self.fault_applied = False  #: whether the planned failure applied to its operation

@@ -224,3 +224,10 @@ def new_process_is_accepted(scenario: Scenario) -> None:
     """A start signal that asks for a new process is played like any other."""
     scenario.start_owned_agent()
     scenario.play(scenario.host.game({"new_process": True}))
+
+
+@check("inbox/<attempt>.start.json")
+def suspect_is_played(scenario: Scenario) -> None:
+    """A start signal of a game that may have crashed its system is played like any other."""
+    scenario.start_owned_agent()
+    scenario.play(scenario.host.game({"alone": True}))

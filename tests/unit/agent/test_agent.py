@@ -11,6 +11,7 @@ import pytest
 from inbox_agent.evaluation.protocol import EvaluationResult
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import AgentState, Kind, Outcome, StartedRecord
+from inbox_agent.share_scanner import KEPT_S
 from inbox_agent.system.desktop import DesktopSession
 from pipeline.core.limits import Limits
 from tests.harness import records
@@ -95,6 +96,82 @@ def test_claim_is_durable_and_result_is_published_last(agent: AgentHarness, tmp_
     assert log is not None
     assert (log.name, log.size_bytes, log.sha256) == (f"{attempt(1)}.log", 5, sha256(b"hello"))
     assert (artifact.name, artifact.size_bytes, artifact.sha256) == ("replay.bin", 6, sha256(b"replay"))
+
+
+@pytest.mark.parametrize(("alone", "how"), [(False, "publish"), (True, "publish durably")])
+def test_agent_of_local_host_flushes_claims_of_suspects_alone(agent: AgentHarness, alone: bool, how: str) -> None:
+    """When their system crashes the host ends as well, and an ordinary claim tells its successor nothing."""
+    agent.host_is_local = True
+    agent.start_agent()
+    agent.publish_start(alone=alone)
+
+    agent.step()
+
+    assert (how, f"outbox/{started()}") in agent.files.journal
+
+
+def test_several_short_games_are_played_from_one_scan(agent: AgentHarness) -> None:
+    """Only their genomes are read; what came meanwhile is found by the next scan."""
+    for number in (1, 2):
+        agent.publish_start(number)
+    agent.step()
+    agent.finish_evaluation()
+    agent.publish_start(3)
+    agent.files.asked.clear()
+
+    agent.step()
+
+    assert agent.playing == attempt(2)
+    assert agent.files.asked == [f"inbox/{attempt(2)}.genome"]
+    agent.finish_evaluation()
+    agent.step()
+    assert agent.playing == attempt(3)
+
+
+def test_scan_that_is_not_recent_is_not_played_from(agent: AgentHarness) -> None:
+    """A start signal that was removed during a game is not played."""
+    for number in (1, 2):
+        agent.publish_start(number)
+    agent.step()
+    agent.finish_evaluation()
+    agent.withdraw(2)
+    agent.time.now += KEPT_S
+
+    agent.step()
+
+    assert agent.playing is None
+
+
+def test_scan_during_a_game_replaces_what_was_kept(agent: AgentHarness) -> None:
+    """A long game, and a scan just before its end: the scan before the game does not count as recent."""
+    for number in (1, 2):
+        agent.publish_start(number)
+    agent.step()
+    agent.withdraw(2)
+    agent.time.now += 60
+    agent.step()
+    agent.finish_evaluation()
+
+    agent.step()
+
+    assert agent.playing is None
+
+
+def test_host_record_is_read_before_every_claim_on_a_foreign_disk(tmp_path: Path) -> None:
+    """That disk does not go back in time together with the agent's memory, and so may show another epoch."""
+    guest = AgentHarness(tmp_path, share_is_local=False)
+    guest.publish_owner()
+    for number in (1, 2):
+        guest.publish_start(number)
+    guest.run_for(20)
+    assert guest.playing == attempt(1)
+    guest.finish_evaluation()
+    guest.files.asked.clear()
+
+    guest.step()
+
+    assert guest.playing == attempt(2)
+    assert "inbox/1.host.json" in guest.files.asked
 
 
 def test_finished_attempt_stays_until_start_signal_is_removed(agent: AgentHarness) -> None:

@@ -9,7 +9,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inbox_agent.planner import Clean, ReportUnplayed, Run, ShareState, Step, Stop, Wait, apply_step, next_step
+from inbox_agent.planner import (
+    Clean,
+    ReportUnplayed,
+    Run,
+    ShareState,
+    Step,
+    Stop,
+    Wait,
+    apply_step,
+    in_order,
+    next_step,
+)
 from inbox_agent.protocol.layout import HostRecord, Kind, Outcome, StartRecord, attempt_id
 from tests.harness import records
 
@@ -45,7 +56,7 @@ def share_state(
     return ShareState(
         owner=owner,
         present={s.attempt for s in starts} | {*unread, *damaged} | undeliverable.keys(),
-        starts={s.attempt: s for s in starts},
+        starts=in_order({s.attempt: s for s in starts}),
         damaged=damaged,
         undeliverable=undeliverable,
         outbox=outbox or {},
@@ -389,7 +400,7 @@ def looks(draw: st.DrawFn) -> ShareState:
     return ShareState(
         owner=owner,
         present=present,
-        starts=starts,
+        starts=in_order(starts),
         damaged=sorted(present - starts.keys() - draw(st.sets(st.sampled_from(ATTEMPTS)))),
         undeliverable=undeliverable,
         outbox=outbox,
@@ -464,11 +475,12 @@ def test_steps_are_taken_in_order(state: ShareState) -> None:
 @quick
 def test_order_of_listing_does_not_matter(state: ShareState, order: list[str]) -> None:
     """A file system lists names in any order, and a host never uses a publication number twice."""
-    state = replace(state, starts={a: renumbered(s, ATTEMPTS.index(a) + 1) for a, s in state.starts.items()})
+    starts = {a: renumbered(s, ATTEMPTS.index(a) + 1) for a, s in state.starts.items()}
+    state = replace(state, starts=in_order(starts))
     shuffled = replace(
         state,
         present=[attempt for attempt in order if attempt in state.present],
-        starts={attempt: state.starts[attempt] for attempt in order if attempt in state.starts},
+        starts=in_order({attempt: state.starts[attempt] for attempt in order if attempt in state.starts}),
         damaged=[attempt for attempt in order if attempt in state.damaged],
         undeliverable={attempt: state.undeliverable[attempt] for attempt in order if attempt in state.undeliverable},
         outbox={attempt: state.outbox[attempt] for attempt in order if attempt in state.outbox},
