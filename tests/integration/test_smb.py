@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from smbprotocol.open import SMB2CreateRequest
+from smbprotocol.header import Commands
 
 from inbox_agent.protocol.files import FileAlreadyExists, FileMissing, Unavailable
 from pipeline.shares.share_client import ENTRIES_MAX
 from pipeline.shares.smb.files import SmbFiles
-from pipeline.shares.smb.messages import SmbReply
+from pipeline.shares.smb.messages import SmbReply, SmbRequest
+from pipeline.shares.smb.seal import Encryption
 from pipeline.shares.smb.session import SmbAccess, SmbSession
 from tests.harness.samba import ACCOUNT, OTHER_ACCOUNT, PASSWORD, Samba, SmbShares, give_to_account, samba
 from tests.harness.waiting import eventually
@@ -295,13 +296,11 @@ def test_share_may_be_subfolder(server: Samba, files: SmbFiles) -> None:
 
 
 def test_connection_is_encrypted_by_default(files: SmbFiles, server: Samba) -> None:
-    """SMB 3.1.1, signed and encrypted."""
-    session = SmbSession(access(server))
-    connection = session.connect()
+    """SMB 3.1.1, encrypted."""
+    seal = SmbSession(access(server)).connect().seal
 
-    assert connection.dialect == 0x311
-    assert connection.require_signing
-    assert all(known.encrypt_data for known in connection.session_table.values())
+    assert seal.dialect == 0x311
+    assert isinstance(seal, Encryption)
 
 
 def test_unencrypted_server_is_refused() -> None:
@@ -398,13 +397,13 @@ class SessionWithoutCompounds(SmbSession):
 
     messages = 0
 
-    def exchange(self, messages: Sequence[Any]) -> list[SmbReply]:
+    def exchange(self, requests: Sequence[SmbRequest]) -> list[SmbReply]:
         self.messages += 1
-        creates = [at for at, message in enumerate(messages) if isinstance(message, SMB2CreateRequest)]
+        creates = [at for at, request in enumerate(requests) if request.command == Commands.SMB2_CREATE]
         if len(creates) < 2:
-            return super().exchange(messages)
-        done = super().exchange(messages[: creates[1]])
-        return [*done, *[SmbReply(0xC000000D)] * (len(messages) - len(done))]
+            return super().exchange(requests)
+        done = super().exchange(requests[: creates[1]])
+        return [*done, *[SmbReply(0xC000000D)] * (len(requests) - len(done))]
 
 
 def test_server_without_compounds_gets_single_files(server: Samba, files: SmbFiles) -> None:

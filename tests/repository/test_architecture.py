@@ -73,7 +73,10 @@ ONE_PLACE = {
     "sqlite3": {"pipeline.storage.ledger", "pipeline.storage.read_connection"},
     "smbprotocol": {
         "pipeline.shares.smb.change_notify",
+        "pipeline.shares.smb.channel",
         "pipeline.shares.smb.messages",
+        "pipeline.shares.smb.packets",
+        "pipeline.shares.smb.seal",
         "pipeline.shares.smb.sealed_connection",
         "pipeline.shares.smb.session",
     },
@@ -129,6 +132,8 @@ CATCHES_EVERYTHING = {
     "inbox_agent.evaluation.worker_process",
     "pipeline.cli.main",
     "pipeline.shares.executor",
+    "pipeline.shares.smb.change_notify",
+    "pipeline.shares.smb.channel",
     "pipeline.shares.smb.session",
 }
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from inbox_agent.protocol.files import (
     FileAlreadyExists,
@@ -29,7 +29,7 @@ from pipeline.shares.share_client import ENTRIES_MAX
 from pipeline.shares.smb import messages as m
 from pipeline.shares.smb import statuses as nt
 from pipeline.shares.smb.change_notify import ChangeNotify
-from pipeline.shares.smb.messages import SmbReply
+from pipeline.shares.smb.messages import SmbReply, SmbRequest
 from pipeline.shares.smb.session import SmbSession
 
 LISTING_LIMIT_S = 20.0  #: for all answers of one listing together; each of them has a deadline of its own
@@ -168,8 +168,8 @@ class SmbFiles:
 
     # --------------------------------------------------------------------------------------------------- inside
 
-    def _ask(self, messages: Sequence[Any]) -> list[SmbReply]:
-        return self._session.exchange(messages)
+    def _ask(self, requests: Sequence[SmbRequest]) -> list[SmbReply]:
+        return self._session.exchange(requests)
 
     def _price(self, of_one: int) -> int:
         return of_one if self._takes_compounds else m.CREDITS_MAX
