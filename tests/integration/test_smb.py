@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from smbprotocol.header import Commands
 
-from inbox_agent.protocol.files import FileAlreadyExists, FileMissing, Unavailable
+from inbox_agent.protocol.files import Delivery, FileAlreadyExists, FileMissing, Unavailable
 from pipeline.shares.share_client import ENTRIES_MAX
 from pipeline.shares.smb.files import SmbFiles
 from pipeline.shares.smb.messages import SmbReply, SmbRequest
 from pipeline.shares.smb.seal import Encryption
 from pipeline.shares.smb.session import SmbAccess, SmbSession
+from tests.fakes.smb_proxy import Proxy
 from tests.harness.samba import ACCOUNT, OTHER_ACCOUNT, PASSWORD, Samba, SmbShares, give_to_account, samba
 from tests.harness.waiting import eventually
 
@@ -366,6 +367,42 @@ def test_delivery_to_existing_name_is_refused(smb_shares: SmbShares) -> None:
 
     assert files.read("inbox/x.start.json", 10) == b"1"
     assert files.names("inbox/tmp") == []
+
+
+@pytest.fixture
+def proxied(server: Samba, files: SmbFiles) -> Iterator[tuple[SmbFiles, Proxy]]:
+    """The same share through a proxy that counts."""
+    proxy = Proxy(server.port)
+    session = SmbSession(access(server, port=proxy.port))
+    through = SmbFiles(session)
+    through.names("inbox")
+    yield through, proxy
+    session.drop()
+    proxy.close()
+
+
+DELIVERIES = [Delivery(f"inbox/{number}.genome", b"g", f"inbox/{number}.json", b"%d" % number) for number in range(6)]
+
+
+def test_several_deliveries_are_one_message(proxied: tuple[SmbFiles, Proxy]) -> None:
+    """As many as the server allows at a time."""
+    files, proxy = proxied
+    before = proxy.asked
+
+    assert list(files.deliver_all(DELIVERIES)) == [None] * 6
+    assert proxy.asked == before + 1
+
+
+def test_lost_answer_confirms_no_delivery_of_its_message(proxied: tuple[SmbFiles, Proxy], files: SmbFiles) -> None:
+    """The server has executed all of them, which the host finds out at its next scan."""
+    through, proxy = proxied
+    proxy.lose_next_answer()
+
+    outcomes = list(through.deliver_all(DELIVERIES))
+
+    assert len(outcomes) == 6
+    assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
+    assert {f"{number}.json" for number in range(6)} < set(files.names("inbox"))
 
 
 def test_many_files_are_split_over_messages(smb_shares: SmbShares) -> None:

@@ -20,7 +20,7 @@ from smbprotocol.header import NtStatus
 
 from pipeline.shares.smb import packets
 from pipeline.shares.smb.frames import Frames, framed
-from pipeline.shares.smb.messages import SmbReply, SmbRequest
+from pipeline.shares.smb.messages import SmbReply, SmbRequest, credits_for
 from pipeline.shares.smb.packets import Addressee, Answer
 from pipeline.shares.smb.receiver import RECEIVER, Receiver
 from pipeline.shares.smb.seal import UNASKED, WRONG_KIND, Seal, UntrustedAnswer
@@ -130,7 +130,7 @@ class SealedChannel:
         with self._lock:
             if self._error is not None:
                 raise self._error
-            charges = [packets.charge(request) if self._credits.are_charged else 0 for request in requests]
+            charges = [credits_for(request.payload_bytes) if self._credits.are_charged else 0 for request in requests]
             ids = [*itertools.accumulate((max(1, cost) for cost in charges), initial=self._credits.next_id)]
             if ids[-1] > self._credits.end:
                 raise SMBException("the server allows too few requests at a time")

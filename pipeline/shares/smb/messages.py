@@ -6,7 +6,7 @@ MS-FSCC 2.4.
 """
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -310,7 +310,7 @@ def credits_for(size_bytes: int) -> int:
     return max(1, -(-size_bytes // CREDIT_BYTES))
 
 
-def affordable(items: Sequence[T], price: Callable[[T], int]) -> Iterator[list[T]]:
+def affordable(items: Iterable[T], price: Callable[[T], int]) -> Iterator[list[T]]:
     """The items in the same order, in groups that cost at most `CREDITS_MAX` (or one item)."""
     group: list[T] = []
     spent = 0

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from smbprotocol.header import Smb2Flags
 
-from pipeline.shares.smb.messages import CREDIT_BYTES, HEADER_BYTES, SmbRequest
+from pipeline.shares.smb.messages import HEADER_BYTES, SmbRequest
 
 #: Protocol, size, charge, status, command, granted, flags, next, message id, process, tree id, session id, signature.
 _HEADER = struct.Struct("<4sHHIHHIIQIIQ16s")
@@ -43,11 +43,6 @@ class Answer(NamedTuple):
     def body(self) -> bytes:
         """What follows the header."""
         return self.packet[HEADER_BYTES:]
-
-
-def charge(request: SmbRequest) -> int:
-    """The credits that a request costs."""
-    return 1 + max(0, request.payload_bytes - 1) // CREDIT_BYTES
 
 
 def packed(

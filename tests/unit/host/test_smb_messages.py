@@ -170,7 +170,7 @@ def test_header_has_the_bytes_of_smbprotocol() -> None:
 )
 def test_each_64_kib_cost_one_credit(request_: SmbRequest, price: int) -> None:
     """Whichever way they go."""
-    assert packets.charge(request_) == price
+    assert messages.credits_for(request_.payload_bytes) == price
 
 
 # ---------------------------------------------------------------------------------------------------------- answers
