@@ -25,6 +25,8 @@ FIXED = (
     ("genomes that fail alike, while none completes, before a run ends", "pipeline.core.since_start.GENOMES_ALIKE"),
     ("free space on a share's disk, for `pipeline doctor`", "pipeline.diagnosis.shares.FREE_BYTES_MIN"),
     ("free space on a share's disk, for `inbox-agent doctor`", "inbox_agent.doctor.FREE_BYTES_MIN"),
+    ("remote shares that are asked at a time", "pipeline.shares.executor.THREADS_MAX"),
+    ("of these, shares whose last request failed", "pipeline.shares.executor.DOUBTFUL_MAX"),
     ("a message of an SMB server", "pipeline.shares.smb.frames.FRAME_BYTES_MAX"),
     ("for a message of an SMB server, once it has begun", "pipeline.shares.smb.frames.FRAME_LIMIT_S"),
     ("for the listing of a folder over SMB", "pipeline.shares.smb.files.LISTING_LIMIT_S"),
