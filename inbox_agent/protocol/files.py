@@ -4,7 +4,8 @@ Not here: local disks (local_files) and SMB (pipeline.shares.smb), which impleme
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -39,6 +40,16 @@ class FileAlreadyExists(ShareError):
 
 class FileInvalid(ShareError):
     """The name exists but is not a regular file of the allowed size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A payload and the record that refers to it; `source`: the payload's bytes, or a local file that has them."""
+
+    payload: str
+    source: bytes | Path
+    record: str
+    data: bytes
 
 
 class ShareFiles(Protocol):
@@ -89,6 +100,12 @@ class ShareFiles(Protocol):
     def deliver(self, payload: str, source: bytes | Path, record: str, data: bytes) -> None:
         """Writes a payload, then publishes the record that refers to it. Raises FileAlreadyExists."""
 
+    def deliver_all(self, deliveries: Iterable[Delivery]) -> Iterator[ShareError | None]:
+        """Makes deliveries in this order, perhaps several in one exchange.
+
+        Returns for each that was tried why it is not confirmed, or None. After an error the others may be left out.
+        """
+
     def read_all(self, asked: Sequence[tuple[str, int]]) -> list[bytes | ShareError]:
         """Reads small files, each with its `bytes_max`: content, or FileMissing, FileInvalid or FileRefused instead."""
 
@@ -106,6 +123,15 @@ class OneByOne:
     def deliver(self: ShareFiles, payload: str, source: bytes | Path, record: str, data: bytes) -> None:
         self.write(payload, source)
         self.publish(record, data)
+
+    def deliver_all(self: ShareFiles, deliveries: Iterable[Delivery]) -> Iterator[ShareError | None]:
+        for each in deliveries:
+            try:
+                self.deliver(each.payload, each.source, each.record, each.data)
+            except ShareError as error:
+                yield error
+                return
+            yield None
 
     def read_all(self: ShareFiles, asked: Sequence[tuple[str, int]]) -> list[bytes | ShareError]:
         found: list[bytes | ShareError] = []

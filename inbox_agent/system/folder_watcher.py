@@ -80,11 +80,16 @@ class FolderWatcher:
         self._clock = clock
         self._backend: WatchBackend = make_backend()
         self._failures: dict[str, _Failure] = {}
+        self._notified: set[str] = set()  #: keys of folders where anything arrived since they are watched
 
     @property
     def unwatched(self) -> frozenset[str]:
         """The keys of folders that are not watched at the moment; they must be polled quickly."""
         return frozenset(key for key in self._folders if not self._backend.is_watching(key))
+
+    def has_notified(self, key: str) -> bool:
+        """Whether files were seen to arrive in this folder since it is watched: on some media no change is notified."""
+        return key in self._notified and self._backend.is_watching(key)
 
     def rearm(self, reachable: Collection[str] | None = None) -> None:
         """Watches the folders that are not watched. Cheap if all are, so call it often; never raises.
@@ -105,9 +110,12 @@ class FolderWatcher:
 
     def _watch(self, key: str, folder: Path) -> None:
         def arrived(name: str | None) -> None:
+            if name is not None:
+                self._notified.add(key)
             if name is None or name.endswith(self._suffixes):
                 self._notify(key)
 
+        self._notified.discard(key)
         try:
             self._backend.watch(key, folder, arrived)
         except _WATCH_ERRORS as error:

@@ -367,11 +367,10 @@ class _SmbMedium:
         began = time.perf_counter()
         self._smb.free_bytes()
         round_trip_ms = 1000 * (time.perf_counter() - began)
-        connection = self._session.connect()
-        encrypted = all(session.encrypt_data for session in connection.session_table.values())
+        seal = self._session.connect().seal
         yield (
-            f"SMB {connection.dialect >> 8:x}.{connection.dialect >> 4 & 15:x}.{connection.dialect & 15:x}, "
-            f"{'encrypted' if encrypted else 'signed'}; round trip {round_trip_ms:.1f} ms; its clock is "
+            f"SMB {seal.dialect >> 8:x}.{seal.dialect >> 4 & 15:x}.{seal.dialect & 15:x}, "
+            f"{'encrypted' if seal.encrypts else 'signed'}; round trip {round_trip_ms:.1f} ms; its clock is "
             f"{clock_offset_s:+.1f} s off, which does not matter"
         )
 

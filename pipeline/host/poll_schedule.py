@@ -1,5 +1,7 @@
-"""Poll schedule: full scans of a share at every poll, or less often where the server sends change notifications.
+"""Poll schedule: full scans of a share at every poll, or less often where that is enough.
 
+A share that nothing is expected from is scanned for its heartbeat. One that is expected to answer is scanned at every
+poll, unless its answers are notified: then a poll only finds what a notification missed.
 Threads: all methods are called by the control loop.
 """
 
@@ -8,8 +10,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from inbox_agent.system.folder_watcher import FolderWatcher
 from pipeline.core.farm import Farm
-from pipeline.core.observed import Observed
+from pipeline.core.model import Worker
+from pipeline.core.observed import Observed, ObservedWorker
 
 #: Longest pause while trials are played: results are notified, only claims and heartbeats wait for a poll.
 BUSY_POLL_S = 5.0
@@ -18,15 +22,27 @@ IDLE_POLL_S = 12.0
 
 
 class Notifying(Protocol):
-    """A share on a server that may send change notifications."""
+    """A share that may send change notifications."""
 
     @property
     def notifies(self) -> bool:
         """Whether notifications are working now."""
 
 
+class WatchedFolder:
+    """A share by path. That its folder is watched says little: on network mounts changes of others are not seen."""
+
+    def __init__(self, watcher: FolderWatcher, worker: str) -> None:
+        self._watcher, self._worker = watcher, worker
+
+    @property
+    def notifies(self) -> bool:
+        """Whether the agent's files were seen to arrive since the folder is watched."""
+        return self._watcher.has_notified(self._worker)
+
+
 class PollSchedule:
-    """Knows when each of these shares was last scanned in full."""
+    """Knows when each of these shares was last scanned in full; all others are due at every poll."""
 
     def __init__(
         self, shares: Mapping[str, Notifying], silence_limit_s: float, clock: Callable[[], float] = time.monotonic
@@ -37,17 +53,20 @@ class PollSchedule:
         self._scanned_at: dict[str, float] = {}
 
     def due(self, farm: Farm, observed: Observed) -> set[str]:
-        """The workers with shares that this poll must scan. It may skip those with working notifications, a certain
-        state and a recent scan.
-        """
+        """Workers with shares that this poll must scan; it may skip those with a certain state and a recent scan."""
         now = self._clock()
         found = set(farm.workers)
         for name, share in self._shares.items():
-            worker, seen = farm.workers[name], observed.workers[name]
-            pause_s = self._busy_s if worker.wanted or worker.left_published else self._idle_s
-            certain = share.notifies and seen.readable and seen.alive
-            if certain and now - self._scanned_at.get(name, -pause_s) < pause_s:
+            pause_s = self._pause_s(farm.workers[name], observed.workers[name], share)
+            if now - self._scanned_at.get(name, -pause_s) < pause_s:
                 found.discard(name)
             else:  # jittered, so that shares are not polled together
                 self._scanned_at[name] = now - pause_s * secrets.randbelow(256) / 1024
         return found
+
+    def _pause_s(self, worker: Worker, seen: ObservedWorker, share: Notifying) -> float:
+        if not (seen.readable and seen.alive) or seen.loading_since is not None:
+            return 0.0
+        if share.notifies:
+            return self._busy_s if worker.wanted or worker.left_published else self._idle_s
+        return 0.0 if worker.wanted or worker.left_published or worker.given_up else self._idle_s

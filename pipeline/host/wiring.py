@@ -19,7 +19,7 @@ from pipeline.core.farm import Farm
 from pipeline.core.queues import Queues
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.hooks import Hooks
-from pipeline.host.poll_schedule import PollSchedule
+from pipeline.host.poll_schedule import Notifying, PollSchedule, WatchedFolder
 from pipeline.host.ports import Ports, SystemClock
 from pipeline.host.wakeups import Wakeups
 from pipeline.machines.boot_queue import BootQueue
@@ -88,19 +88,21 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack) 
     archive = Archive(paths, config.limits.set_aside_bytes_max)
     archive.clear_incoming()
     executor = stack.enter_context(closing(_share_executor(config, ledger.farm_id, paths, shares, snapshots, wakeups)))
+    outboxes = {name: path / OUTBOX for name, path in folders.items()}
+    folder_watcher = stack.enter_context(closing(FolderWatcher(outboxes, wakeups.notify, suffixes=ANSWERS)))
+    by_path = {w.name: WatchedFolder(folder_watcher, w.name) for w in config.worker if w.unc is None}
+    notifying: dict[str, Notifying] = {**smb, **by_path}
     ports = Ports(
         ledger=ledger,
         archive=archive,
         event_log=event_log,
         executor=executor,
         machines=_machine_pools(config, local_workers, machine_controller),
-        poll_schedule=PollSchedule(smb, config.limits.silence_limit_s),
+        poll_schedule=PollSchedule(notifying, config.limits.silence_limit_s),
         clock=SystemClock(),
     )
     queues = Queues(depth=config.queue_depths(), local=frozenset(config.local_names()))
     loop = ControlLoop(Farm(ledger.farm_id, config.worker_names()), config.core_limits(), queues, ports, wakeups)
-    outboxes = {name: path / OUTBOX for name, path in folders.items()}
-    folder_watcher = stack.enter_context(closing(FolderWatcher(outboxes, wakeups.notify, suffixes=ANSWERS)))
     return Parts(
         wakeups=wakeups,
         ledger=ledger,

@@ -7,12 +7,13 @@ See: the laws of share_layout.md.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import (
+    Delivery,
     FileAlreadyExists,
     FileInvalid,
     FileMissing,
@@ -106,9 +107,9 @@ class ShareClient:
             with contextlib.suppress(ShareError), _noting_write_problems(response):
                 self._publish_host_record(action.host)
         self._remove(action.remove, response)
-        for start in action.publish:
+        if action.publish:
             with _noting_write_problems(response):
-                self._publish(start, response)
+                self._publish(action.publish, response)
 
     def _publish_host_record(self, host: HostRecord) -> None:
         try:
@@ -151,12 +152,21 @@ class ShareClient:
             return False
         return True
 
-    def _publish(self, start: StartRecord, response: ShareResponse) -> None:
-        response.sent[start.attempt] = False
+    def _publish(self, starts: Sequence[StartRecord], response: ShareResponse) -> None:
+        """Publishes start signals, each after its genome. Raises ShareError: why the first one is not confirmed."""
+        errors: list[ShareError] = []
+        outcomes = self._files.deliver_all(self._delivery(start) for start in starts)
+        for start, error in zip(starts, outcomes, strict=False):  # those that were not tried have no outcome
+            response.sent[start.attempt] = error is None
+            if error is not None:
+                errors.append(error)
+        for error in errors:
+            raise error
+
+    def _delivery(self, start: StartRecord) -> Delivery:
         genome, record = (f"{INBOX}/{kind.of(start.attempt)}" for kind in (Kind.GENOME, Kind.START))
         content = self._genome(start.genome_sha256, start.genome_name)
-        self._files.deliver(genome, content, record, layout.encode(start))
-        response.sent[start.attempt] = True
+        return Delivery(genome, content, record, layout.encode(start))
 
     # ---------------------------------------------------------------------------------------------------- reading
 

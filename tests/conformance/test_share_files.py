@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from inbox_agent.protocol.files import FileAlreadyExists, FileInvalid, FileMissing, FileRefused, ShareFiles, Unavailable
+from inbox_agent.protocol.files import (
+    Delivery,
+    FileAlreadyExists,
+    FileInvalid,
+    FileMissing,
+    FileRefused,
+    ShareFiles,
+    Unavailable,
+)
 from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.protocol.local_folders import Folders, FoldersByPath, folders_of
 from pipeline.shares.smb.files import SmbFiles
@@ -171,6 +179,46 @@ def test_records_keep_their_bytes_while_others_change(files: ShareFiles) -> None
             files.remove([gone])
             del there[gone]
         assert {path: files.read(path, 1000) for path in there} == there
+
+
+def test_deliveries_are_confirmed_one_by_one(files: ShareFiles, source: Path) -> None:
+    """More than fit into one exchange, one of them large and from a file, one empty."""
+    large_bytes = source.stat().st_size
+    payloads: dict[str, bytes | Path] = {str(number): b"%d" % number for number in range(20)}
+    payloads |= {"large": source, "empty": b""}
+    deliveries = [delivery(name, payload) for name, payload in payloads.items()]
+
+    assert list(files.deliver_all(deliveries)) == [None] * len(payloads)
+
+    assert set(files.names("inbox")) == {"tmp", *(f"{name}{end}" for name in payloads for end in (".genome", ".json"))}
+    for name, payload in payloads.items():
+        assert files.size(f"inbox/{name}.genome") == (len(payload) if isinstance(payload, bytes) else large_bytes)
+        assert files.read(f"inbox/{name}.json", 100) == name.encode()
+
+
+def test_refused_delivery_is_told_from_the_others(files: ShareFiles) -> None:
+    """What comes before it is confirmed. What comes after it may be left out, or have its own outcome."""
+    files.publish("inbox/b.json", b"there already")
+    deliveries = [delivery(name, b"payload") for name in "abc"]
+
+    first, second, *rest = files.deliver_all(deliveries)
+
+    assert first is None
+    assert isinstance(second, FileAlreadyExists)
+    assert files.read("inbox/b.json", 100) == b"there already"
+    assert ("c.json" in files.names("inbox")) == (rest == [None])
+
+
+def test_delivery_without_folders_is_not_confirmed(case: ShareFilesCase) -> None:
+    """Nothing of it is published."""
+    outcomes = list(case.bare().deliver_all([delivery("a", b"payload"), delivery("b", b"payload")]))
+
+    assert outcomes
+    assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
+
+
+def delivery(name: str, payload: bytes | Path) -> Delivery:
+    return Delivery(f"inbox/{name}.genome", payload, f"inbox/{name}.json", name.encode())
 
 
 @pytest.mark.parametrize("data", [b"", b"claim"])

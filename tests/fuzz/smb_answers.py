@@ -13,8 +13,7 @@ from tests.fuzz.target import FuzzTarget
 
 
 def _changes(reply: messages.SmbReply) -> object:
-    changes = messages.unpacked(SMB2ChangeNotifyResponse(), reply.data)["buffer"].get_value()
-    return list(messages.numbered_names(bytes(changes)))
+    return list(messages.numbered_names(messages.information(reply)))
 
 
 def _status(reply: messages.SmbReply) -> str:
@@ -54,7 +53,7 @@ def _seeds() -> Iterator[bytes]:
     listing = _entries(".", "..", "g0007-0042-t1-a1-abcdefghijkl.result.json", "größe")
     bodies = (
         _filled(SMB2CreateResponse(), file_id=b"x" * 16),
-        _filled(SMB2ReadResponse(), buffer=b"content"),
+        _filled(SMB2ReadResponse(), data_offset=80, buffer=b"content"),
         _filled(SMB2QueryInfoResponse(), buffer=b"\1" * 24),
         _filled(SMB2QueryDirectoryResponse(), buffer=listing),
         _filled(SMB2ChangeNotifyResponse(), buffer=listing),

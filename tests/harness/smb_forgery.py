@@ -6,9 +6,12 @@ The ids of the requests follow from their order, so an attacker knows them; here
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from smbprotocol.connection import Connection
 from smbprotocol.header import Commands, Smb2Flags, SMB2HeaderResponse
 from smbprotocol.open import SMB2CloseResponse, SMB2CreateResponse, SMB2QueryDirectoryResponse, SMB2ReadResponse
+
+from pipeline.shares.smb.channel import SealedChannel
+from pipeline.shares.smb.packets import SIGNATURE_AT, SIGNATURE_BYTES
+from pipeline.shares.smb.seal import Signing
 
 ANSWER = Smb2Flags.SMB2_FLAGS_SERVER_TO_REDIR
 SIGNED_ANSWER = ANSWER | Smb2Flags.SMB2_FLAGS_SIGNED
@@ -18,7 +21,7 @@ def bodies(content: bytes = b"", listing: bytes = b"") -> dict[int, bytes]:
     """A body for each command of reading and listing: every file has this content, every query this listing."""
     return {
         Commands.SMB2_CREATE: _filled(SMB2CreateResponse(), file_id=b"x" * 16, end_of_file=len(content)),
-        Commands.SMB2_READ: _filled(SMB2ReadResponse(), buffer=content),
+        Commands.SMB2_READ: _filled(SMB2ReadResponse(), data_offset=80, buffer=content),
         Commands.SMB2_QUERY_DIRECTORY: _filled(SMB2QueryDirectoryResponse(), buffer=listing),
         Commands.SMB2_CLOSE: _filled(SMB2CloseResponse()),
     }
@@ -35,7 +38,7 @@ def listing_of(names: Sequence[str]) -> bytes:
 
 
 def forged_answers(
-    connection: Connection,
+    channel: SealedChannel,
     body_of: Mapping[int, bytes],
     *,
     flags: int,
@@ -44,29 +47,25 @@ def forged_answers(
     with_key: bool = False,
 ) -> bytes:
     """One message with an answer to each request that waits for one; `with_key`: signed as the server would do it."""
-    waiting = [request for _, request in sorted(connection.outstanding_requests.items()) if request.response is None]
+    waiting = sorted((at, exchange.commands[number]) for at, (exchange, number) in channel._pending.items())
     message = b""
-    for request in waiting:
-        asked = request.message["command"].get_value()
+    for message_id, asked in waiting:
         body = body_of[asked]
         body += bytes(-len(body) % 8)
         header = SMB2HeaderResponse()
         header["command"] = asked if command is None else command
-        header["message_id"] = request.message["message_id"].get_value()
-        header["session_id"] = request.session_id
+        header["message_id"] = message_id
+        header["session_id"] = channel._to.session_id
         header["credit_response"] = 20
         header["flags"] = flags
         header["status"] = status
-        header["next_command"] = 0 if request is waiting[-1] else 64 + len(body)
+        header["next_command"] = 0 if message_id == waiting[-1][0] else 64 + len(body)
         header["data"] = body
         member = header.pack()
         if with_key:
-            (session,) = connection.session_table.values()
-            number = header["message_id"].get_value()
-            signature = connection._generate_signature(
-                member, session.signing_key, number, True, header["command"].get_value()
-            )
-            member = member[:48] + signature + member[64:]
+            assert isinstance(channel.seal, Signing)
+            signature = channel.seal._signature(member, message_id, is_answer=True)
+            member = member[:SIGNATURE_AT] + signature + member[SIGNATURE_AT + SIGNATURE_BYTES :]
         message += member
     return message
 

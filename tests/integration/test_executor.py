@@ -1,14 +1,14 @@
 """The share executor with real threads: a hung share blocks only its own requests."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 
 import pytest
 
 from pipeline.core.observation import ShareScan
 from pipeline.core.requests import ScanRequest, ShareAction, ShareRequest
-from pipeline.shares.executor import DEFECT, ShareExecutor
+from pipeline.shares.executor import DEFECT, DOUBTFUL_MAX, THREADS_MAX, ShareExecutor
 from pipeline.shares.share_client import ShareResponse
 from tests.harness import records
 from tests.harness.waiting import PATIENCE_S, eventually
@@ -102,7 +102,7 @@ def test_remote_request_completes_on_thread(harness: ExecutorHarness) -> None:
     assert harness.woken.wait(PATIENCE_S)
     assert harness.responding_workers() == ["vm-0"]
     assert harness.shares["vm-0"].requests == [request]
-    assert harness.shares["vm-0"].threads == {"share-vm-0"}
+    assert all(name.startswith("share-") for name in harness.shares["vm-0"].threads)
     assert not harness.executor.is_busy("vm-0")
 
 
@@ -177,9 +177,91 @@ def test_close_does_not_wait_for_hung_share() -> None:
 
     harness.executor.close()
 
-    hanging = [thread for thread in threading.enumerate() if thread.name == "share-vm-0"]
-    assert [thread.daemon for thread in hanging] == [True]
+    hanging = [thread for thread in threading.enumerate() if thread.name.startswith("share-")]
+    assert all(thread.daemon for thread in hanging)
+    assert hanging
     harness.close()
+
+
+class ManyShares:
+    """An executor of many remote shares; those that hang do so from the start, or after their first answer."""
+
+    def __init__(self, count: int, hanging: int, *, from_the_start: bool) -> None:
+        self.names = [f"vm-{number}" for number in range(count)]
+        self.hanging = set(self.names[:hanging])
+        self._hang = from_the_start
+        self._free = threading.Event()
+        self.executor = ShareExecutor(
+            dict.fromkeys(self.names, self._execute), self.names, lambda: None, response_limit_s=0.02
+        )
+        if not from_the_start:
+            assert self.ask(self.names) == set(self.names)
+            self._hang = True
+
+    def ask(self, names: Iterable[str]) -> set[str]:
+        """Submits a request to each of them; returns those that have answered, once all have that do not hang."""
+        names = set(names)
+        for name in sorted(names):
+            self.executor.submit(ScanRequest(worker=name))
+        answered: set[str] = set()
+
+        def complete() -> bool:
+            answered.update(response.worker for response in self.executor.completed())
+            return answered >= names - (self.hanging if self._hang else set())
+
+        eventually(complete)
+        return answered
+
+    def threads(self) -> int:
+        return sum(thread.name.startswith("share-") for thread in threading.enumerate())
+
+    def close(self) -> None:
+        self._free.set()
+        self.executor.close()
+        assert eventually(lambda: self.threads() == 0)
+
+    def _execute(self, request: ShareRequest) -> ShareResponse:
+        if self._hang and request.worker in self.hanging:
+            assert self._free.wait(PATIENCE_S)
+        return ShareResponse(worker=request.worker)
+
+
+def test_threads_of_many_shares_are_limited() -> None:
+    """A thousand shares are asked by a few threads in turn."""
+    many = ManyShares(1000, 0, from_the_start=True)
+
+    assert many.ask(many.names) == set(many.names)
+    assert many.threads() <= THREADS_MAX
+    many.close()
+
+
+@pytest.mark.parametrize("from_the_start", [True, False])
+def test_shares_that_hang_leave_threads_to_others(from_the_start: bool) -> None:
+    """Any number of them if they have never answered; of those that did, fewer than there are threads."""
+    hanging = 100 if from_the_start else THREADS_MAX - 2
+    many = ManyShares(200, hanging, from_the_start=from_the_start)
+    healthy = set(many.names) - many.hanging
+    if from_the_start:  # no share is known yet: those that hang are asked last, or the others would wait for their turn
+        assert many.ask(sorted(healthy)) == healthy
+
+    many.ask(many.hanging)
+    for _ in range(3):
+        assert many.ask(healthy) == healthy
+    many.close()
+
+
+def test_share_that_has_no_turn_is_reported_unknown() -> None:
+    """With the reason: the share itself may be well."""
+    many = ManyShares(DOUBTFUL_MAX + 1, DOUBTFUL_MAX, from_the_start=True)
+    many.ask(many.hanging)
+    last = many.names[-1]
+    many.executor.submit(ScanRequest(worker=last))
+
+    assert eventually(lambda: len(many.executor.timed_out()) == DOUBTFUL_MAX + 1)
+    unknown = {scan.worker: scan.unknown for scan in many.executor.timed_out()}
+    assert "too many other shares do not answer" in unknown.pop(last)
+    assert all("no answer for" in each for each in unknown.values())
+    many.close()
 
 
 START = records.start(1)

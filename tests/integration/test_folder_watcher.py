@@ -3,6 +3,7 @@
 import contextlib
 import os
 import queue
+import shutil
 import sys
 import threading
 from collections import Counter
@@ -145,6 +146,21 @@ def test_notification_carries_key_of_share(two_shares: WatchedShare) -> None:
     assert two_shares.next_key() == "vm-1"
     two_shares.publish("1.host.json", "vm-0")
     assert two_shares.next_key() == "vm-0"
+
+
+@posix
+def test_notifications_have_worked_once_a_file_arrived(one_share: WatchedShare) -> None:
+    """A file of any name, in the folder that is watched now."""
+    assert not one_share.watcher.has_notified("vm-0")
+    one_share.publish("x.genome")
+    assert eventually(lambda: one_share.watcher.has_notified("vm-0"))
+
+    shutil.rmtree(one_share.shares["vm-0"])
+    assert eventually(lambda: one_share.unwatched() == {"vm-0"})
+    assert not one_share.watcher.has_notified("vm-0")
+    one_share.mount()
+    assert eventually(lambda: not one_share.unwatched())
+    assert not one_share.watcher.has_notified("vm-0")
 
 
 def test_missing_folder_is_watched_when_it_appears(two_shares: WatchedShare) -> None:

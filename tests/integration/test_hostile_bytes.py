@@ -13,10 +13,9 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import pytest
@@ -26,7 +25,7 @@ from msgspec import structs
 from qemu.qmp import QMPClient
 from smbprotocol.change_notify import SMB2ChangeNotifyResponse
 from smbprotocol.connection import SMB2NegotiateResponse
-from smbprotocol.header import NtStatus, SMB2HeaderResponse
+from smbprotocol.header import SMB2HeaderResponse
 from smbprotocol.open import (
     SMB2CreateResponse,
     SMB2QueryDirectoryResponse,
@@ -53,6 +52,7 @@ from pipeline.paths import LEDGER_FILE, LIVE_FILE
 from pipeline.shares.smb import messages as smb
 from pipeline.shares.smb import session, statuses
 from pipeline.shares.smb.change_notify import ChangeNotify
+from pipeline.shares.smb.channel import Exchange, OnDone, SealedChannel
 from pipeline.shares.smb.session import SmbAccess, SmbSession
 from pipeline.storage import ledger_rows
 from pipeline.storage.ledger import Ledger
@@ -394,7 +394,7 @@ NAMES = entries(".", attempt(1) + ".result.json", "b")
 NEWS = filled(SMB2ChangeNotifyResponse(), buffer=NAMES)
 ANSWERS: dict[Callable[[smb.SmbReply], object], bytes] = {
     smb.opened: filled(SMB2CreateResponse(), file_id=b"x" * 16),
-    smb.content: filled(SMB2ReadResponse(), buffer=b"content"),
+    smb.content: filled(SMB2ReadResponse(), data_offset=80, buffer=b"content"),
     smb.free_bytes: filled(SMB2QueryInfoResponse(), buffer=b"\1" * 24),
     lambda reply: list(smb.names(reply)): filled(SMB2QueryDirectoryResponse(), buffer=NAMES),
 }
@@ -420,33 +420,24 @@ def test_overlapping_names_are_refused() -> None:
 
 
 class Wire:
-    """The part of a connection that change notifications use."""
+    """The part of a channel that change notifications use."""
 
     def __init__(self) -> None:
-        self.transport = SimpleNamespace(connected=True)
-        self.outstanding_requests: dict[int, object] = {}
-        self.asked: list[Any] = []
+        self.asked: list[Exchange] = []
 
-    def send(self, _message: object, sid: int, tid: int) -> Any:
-        number = SimpleNamespace(get_value=lambda: 1)
-        request = SimpleNamespace(message={"message_id": number}, response=None, response_event=threading.Event())
-        self.asked.append(request)
-        return request
+    def ask(self, requests: Sequence[smb.SmbRequest], on_done: OnDone) -> Exchange:
+        self.asked.append(Exchange(requests, on_done))
+        return self.asked[-1]
 
 
 @given(news=spoilt(NEWS) | st.binary(max_size=100))
 @some
 def test_change_response_notifies_or_rearms(news: bytes) -> None:
-    """An exception in the thread of a library would be lost."""
+    """An exception in the thread that receives for all connections would end another one."""
     wire, rings = Wire(), []
-    ChangeNotify(wire, 1, 1, b"x" * 16, lambda: rings.append(1), (".result.json",))
-    (request,) = wire.asked
+    ChangeNotify(cast("SealedChannel", wire), b"x" * 16, lambda: rings.append(1), (".result.json",))
 
-    request.response = {
-        name: SimpleNamespace(get_value=lambda value=value: value)
-        for name, value in {"status": NtStatus.STATUS_SUCCESS, "data": news}.items()
-    }
-    request.response_event.set()
+    wire.asked[0].take(0, smb.SmbReply(statuses.OK, news))
 
     assert (len(rings), len(wire.asked)) in ((1, 1), (0, 2))
 

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from smbprotocol.open import SMB2CreateRequest
+from smbprotocol.header import Commands
 
-from inbox_agent.protocol.files import FileAlreadyExists, FileMissing, Unavailable
+from inbox_agent.protocol.files import Delivery, FileAlreadyExists, FileMissing, Unavailable
 from pipeline.shares.share_client import ENTRIES_MAX
 from pipeline.shares.smb.files import SmbFiles
-from pipeline.shares.smb.messages import SmbReply
+from pipeline.shares.smb.messages import SmbReply, SmbRequest
+from pipeline.shares.smb.seal import Encryption
 from pipeline.shares.smb.session import SmbAccess, SmbSession
+from tests.fakes.smb_proxy import Proxy
 from tests.harness.samba import ACCOUNT, OTHER_ACCOUNT, PASSWORD, Samba, SmbShares, give_to_account, samba
 from tests.harness.waiting import eventually
 
@@ -295,13 +297,11 @@ def test_share_may_be_subfolder(server: Samba, files: SmbFiles) -> None:
 
 
 def test_connection_is_encrypted_by_default(files: SmbFiles, server: Samba) -> None:
-    """SMB 3.1.1, signed and encrypted."""
-    session = SmbSession(access(server))
-    connection = session.connect()
+    """SMB 3.1.1, encrypted."""
+    seal = SmbSession(access(server)).connect().seal
 
-    assert connection.dialect == 0x311
-    assert connection.require_signing
-    assert all(known.encrypt_data for known in connection.session_table.values())
+    assert seal.dialect == 0x311
+    assert isinstance(seal, Encryption)
 
 
 def test_unencrypted_server_is_refused() -> None:
@@ -369,6 +369,42 @@ def test_delivery_to_existing_name_is_refused(smb_shares: SmbShares) -> None:
     assert files.names("inbox/tmp") == []
 
 
+@pytest.fixture
+def proxied(server: Samba, files: SmbFiles) -> Iterator[tuple[SmbFiles, Proxy]]:
+    """The same share through a proxy that counts."""
+    proxy = Proxy(server.port)
+    session = SmbSession(access(server, port=proxy.port))
+    through = SmbFiles(session)
+    through.names("inbox")
+    yield through, proxy
+    session.drop()
+    proxy.close()
+
+
+DELIVERIES = [Delivery(f"inbox/{number}.genome", b"g", f"inbox/{number}.json", b"%d" % number) for number in range(6)]
+
+
+def test_several_deliveries_are_one_message(proxied: tuple[SmbFiles, Proxy]) -> None:
+    """As many as the server allows at a time."""
+    files, proxy = proxied
+    before = proxy.asked
+
+    assert list(files.deliver_all(DELIVERIES)) == [None] * 6
+    assert proxy.asked == before + 1
+
+
+def test_lost_answer_confirms_no_delivery_of_its_message(proxied: tuple[SmbFiles, Proxy], files: SmbFiles) -> None:
+    """The server has executed all of them, which the host finds out at its next scan."""
+    through, proxy = proxied
+    proxy.lose_next_answer()
+
+    outcomes = list(through.deliver_all(DELIVERIES))
+
+    assert len(outcomes) == 6
+    assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
+    assert {f"{number}.json" for number in range(6)} < set(files.names("inbox"))
+
+
 def test_many_files_are_split_over_messages(smb_shares: SmbShares) -> None:
     """More than fit into one message, or into one response."""
     files = smb_shares.fresh()
@@ -398,13 +434,13 @@ class SessionWithoutCompounds(SmbSession):
 
     messages = 0
 
-    def exchange(self, messages: Sequence[Any]) -> list[SmbReply]:
+    def exchange(self, requests: Sequence[SmbRequest]) -> list[SmbReply]:
         self.messages += 1
-        creates = [at for at, message in enumerate(messages) if isinstance(message, SMB2CreateRequest)]
+        creates = [at for at, request in enumerate(requests) if request.command == Commands.SMB2_CREATE]
         if len(creates) < 2:
-            return super().exchange(messages)
-        done = super().exchange(messages[: creates[1]])
-        return [*done, *[SmbReply(0xC000000D)] * (len(messages) - len(done))]
+            return super().exchange(requests)
+        done = super().exchange(requests[: creates[1]])
+        return [*done, *[SmbReply(0xC000000D)] * (len(requests) - len(done))]
 
 
 def test_server_without_compounds_gets_single_files(server: Samba, files: SmbFiles) -> None:

@@ -8,16 +8,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from smbprotocol.connection import Connection
 from smbprotocol.header import Commands, NtStatus, Smb2Flags
 
 from inbox_agent.protocol.files import ShareError, Unavailable
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.shares.share_client import ENTRIES_MAX
 from pipeline.shares.smb import files as smb_files
-from pipeline.shares.smb import sealed_connection, session
+from pipeline.shares.smb import frames, session
+from pipeline.shares.smb.channel import SealedChannel
 from pipeline.shares.smb.files import SmbFiles
-from pipeline.shares.smb.sealed_connection import FRAME_BYTES_MAX
+from pipeline.shares.smb.frames import FRAME_BYTES_MAX
+from pipeline.shares.smb.seal import Encryption
 from pipeline.shares.smb.session import SmbAccess, SmbSession
 from tests.harness.samba import ACCOUNT, PASSWORD, Samba, give_to_account, samba
 from tests.harness.smb_forgery import ANSWER, SIGNED_ANSWER, bodies, forged_answers, listing_of
@@ -76,7 +77,7 @@ class Victim:
         self.session = SmbSession(access, limit_s=limit_s)
         self.files = SmbFiles(self.session)
 
-    def log_in(self) -> Connection:
+    def log_in(self) -> SealedChannel:
         """Connects and reads once; the attack may begin."""
         assert self.read() == HONEST
         return self.session.connect()
@@ -124,8 +125,8 @@ def signed(signing: Samba) -> Iterator[Victim]:
 )
 def test_answer_made_up_on_the_way_is_not_believed(attack: Victim, made_up: dict[str, Any]) -> None:
     """It has no key, so it sends its answer in the clear. The next look has a new connection, and is right again."""
-    connection = attack.log_in()
-    attack.swallow_questions(lambda: forged_answers(connection, bodies(FORGED), **made_up))
+    channel = attack.log_in()
+    attack.swallow_questions(lambda: forged_answers(channel, bodies(FORGED), **made_up))
     with pytest.raises(Unavailable):
         attack.read()
     assert not attack.session.connected
@@ -165,11 +166,9 @@ def test_own_request_is_not_taken_for_its_answer(signed: Victim) -> None:
 
 def test_answer_to_other_kind_of_request_is_refused(signed: Victim) -> None:
     """The library keeps every answer of the first kind for as long as the connection lasts."""
-    connection = signed.log_in()
+    channel = signed.log_in()
     signed.swallow_questions(
-        lambda: forged_answers(
-            connection, bodies(), flags=SIGNED_ANSWER, command=Commands.SMB2_NEGOTIATE, with_key=True
-        )
+        lambda: forged_answers(channel, bodies(), flags=SIGNED_ANSWER, command=Commands.SMB2_NEGOTIATE, with_key=True)
     )
     with pytest.raises(Unavailable, match="another kind of request"):
         signed.read()
@@ -204,15 +203,15 @@ def test_nonsense_of_server_costs_one_look(encrypting: Samba, monkeypatch: pytes
     """It has the keys, so what it sends is decrypted and parsed."""
     rng = random.Random(SEED)
     spared = 0
-    decrypt = Connection._decrypt
+    decrypt = Encryption.open
 
-    def change(connection: Connection, message: Any) -> bytes:
+    def change(seal: Encryption, packet: bytes) -> bytes:
         nonlocal spared
         spared -= 1
-        found = decrypt(connection, message)
-        return _with_bit_flipped(found, rng) if spared < 0 else bytes(found)
+        found = decrypt(seal, packet)
+        return _with_bit_flipped(found, rng) if spared < 0 else found
 
-    monkeypatch.setattr(Connection, "_decrypt", change)
+    monkeypatch.setattr(Encryption, "open", change)
     for _ in range(CHANGED_ANSWERS):
         spared = rng.randrange(3)
         victim = Victim(encrypting, limit_s=1.0)
@@ -260,7 +259,7 @@ def test_dripping_message_has_deadline(encrypting: Samba, logged_in: bool, monke
             if stop.wait(0.02):
                 break
 
-    monkeypatch.setattr(sealed_connection, "FRAME_LIMIT_S", 0.3)
+    monkeypatch.setattr(frames, "FRAME_LIMIT_S", 0.3)
     victim = Victim(encrypting, limit_s=60)
     if logged_in:
         victim.log_in()
@@ -287,17 +286,12 @@ def test_silent_connection_has_deadline(server: Samba, logged_in: bool, monkeypa
 def test_interim_answers_do_not_extend_deadline(signing: Samba) -> None:
     """They need no signature, and each of them asks the client to wait."""
     victim = Victim(signing, limit_s=1.0)
-    connection = victim.log_in()
+    channel = victim.log_in()
     stop = threading.Event()
 
     def keep_waiting(_message: bytes, link: Link) -> None:
-        requests = sorted(
-            connection.outstanding_requests.values(), key=lambda each: each.message["message_id"].get_value()
-        )
         while not stop.wait(0.05):
-            for request in requests:
-                request.response = None  # so that it is answered again
-            link.to_client(forged_answers(connection, bodies(), flags=ANSWER, status=NtStatus.STATUS_PENDING))
+            link.to_client(forged_answers(channel, bodies(), flags=ANSWER, status=NtStatus.STATUS_PENDING))
 
     victim.relay.on_question = keep_waiting
     began = time.monotonic()
@@ -333,12 +327,12 @@ def test_listing_without_names_has_deadline(signed: Victim, monkeypatch: pytest.
 
 
 def _list_for_ever(victim: Victim, names: bytes) -> list[int]:
-    connection = victim.log_in()
+    channel = victim.log_in()
     asked = [0]
 
     def answer() -> bytes:
         asked[0] += 1
-        return forged_answers(connection, bodies(listing=names), flags=SIGNED_ANSWER, with_key=True)
+        return forged_answers(channel, bodies(listing=names), flags=SIGNED_ANSWER, with_key=True)
 
     victim.swallow_questions(answer)
     return asked

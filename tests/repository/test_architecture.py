@@ -78,7 +78,10 @@ ONE_PLACE = {
     },
     "smbprotocol": {
         "pipeline.shares.smb.change_notify",
+        "pipeline.shares.smb.channel",
         "pipeline.shares.smb.messages",
+        "pipeline.shares.smb.packets",
+        "pipeline.shares.smb.seal",
         "pipeline.shares.smb.sealed_connection",
         "pipeline.shares.smb.session",
     },
@@ -134,6 +137,8 @@ CATCHES_EVERYTHING = {
     "inbox_agent.evaluation.worker_process",
     "pipeline.cli.main",
     "pipeline.shares.executor",
+    "pipeline.shares.smb.change_notify",
+    "pipeline.shares.smb.channel",
     "pipeline.shares.smb.session",
 }
 

@@ -9,11 +9,13 @@ import io
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from inbox_agent.protocol.files import (
+    Delivery,
     FileAlreadyExists,
     FileInvalid,
     FileMissing,
@@ -29,10 +31,30 @@ from pipeline.shares.share_client import ENTRIES_MAX
 from pipeline.shares.smb import messages as m
 from pipeline.shares.smb import statuses as nt
 from pipeline.shares.smb.change_notify import ChangeNotify
-from pipeline.shares.smb.messages import SmbReply
+from pipeline.shares.smb.messages import SmbReply, SmbRequest
 from pipeline.shares.smb.session import SmbSession
 
 LISTING_LIMIT_S = 20.0  #: for all answers of one listing together; each of them has a deadline of its own
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A delivery and its messages."""
+
+    delivery: Delivery
+    filled: list[SmbRequest] | None  #: None if the payload is too large for one message
+    published: list[SmbRequest]
+
+    @property
+    def requests(self) -> list[SmbRequest]:
+        return [*(self.filled or ()), *self.published]
+
+    @property
+    def cost(self) -> int:
+        """In credits; a large payload shares its exchange with nothing."""
+        return (
+            m.CREDITS_MAX if self.filled is None else sum(m.credits_for(each.payload_bytes) for each in self.requests)
+        )
 
 
 class SmbFiles:
@@ -114,17 +136,16 @@ class SmbFiles:
     # -------------------------------------------------------------------------------------------------- writing
 
     def deliver(self, payload: str, source: bytes | Path, record: str, data: bytes) -> None:
-        content = _content_of(source)
-        if content is not None and self._takes_compounds:
-            filled = self._steps.fill(payload, content)
-            replies = self._ask([*filled, *self._steps.publish(record, data, durable=False)])
-            if replies[len(filled)].status not in nt.COMPOUND_UNSUPPORTED:
-                self._require_all(replies[: len(filled)], payload)
-                self._published(replies[len(filled) :], record)
+        for error in self.deliver_all([Delivery(payload, source, record, data)]):
+            if error is not None:
+                raise error
+
+    def deliver_all(self, deliveries: Iterable[Delivery]) -> Iterator[ShareError | None]:
+        for some in m.affordable(map(self._prepared, deliveries), lambda it: self._price(it.cost)):
+            outcomes = self._delivered(some)
+            yield from outcomes
+            if any(outcomes):
                 return
-            self._takes_compounds = False
-        self.write(payload, source)
-        self.publish(record, data)
 
     def write(self, path: str, source: bytes | Path) -> None:
         layout_folder, *parents = path.split("/")[:-1]
@@ -166,10 +187,47 @@ class SmbFiles:
         """Unix time of a file's last change, by the server's clock. Raises FileMissing, FileInvalid, Unavailable."""
         return self._require_regular(self._ask(self._steps.size(path))[0], path).changed_at
 
+    # ----------------------------------------------------------------------------------------------- deliveries
+
+    def _prepared(self, delivery: Delivery) -> "_Prepared":
+        content = _content_of(delivery.source)
+        filled = None if content is None else self._steps.fill(delivery.payload, content)
+        return _Prepared(delivery, filled, self._steps.publish(delivery.record, delivery.data, durable=False))
+
+    def _delivered(self, some: Sequence["_Prepared"]) -> list[ShareError | None]:
+        """Why these are not confirmed: all of them, if the exchange failed that they have in common."""
+        if len(some) == 1 and (some[0].filled is None or not self._takes_compounds):
+            return [self._delivered_apart(some[0].delivery)]
+        try:
+            replies = iter(self._ask([request for each in some for request in each.requests]))
+        except ShareError as error:
+            return [error] * len(some)
+        return [self._delivery_error(each, list(islice(replies, len(each.requests)))) for each in some]
+
+    def _delivery_error(self, prepared: "_Prepared", replies: Sequence[SmbReply]) -> ShareError | None:
+        at, delivery = len(prepared.filled or ()), prepared.delivery
+        if any(created.status in nt.COMPOUND_UNSUPPORTED for created in (replies[0], replies[at])):
+            self._takes_compounds = False
+            return self._delivered_apart(delivery)
+        try:
+            self._require_all(replies[:at], delivery.payload)
+            self._published(replies[at:], delivery.record)
+        except ShareError as error:
+            return error
+        return None
+
+    def _delivered_apart(self, delivery: Delivery) -> ShareError | None:
+        try:
+            self.write(delivery.payload, delivery.source)
+            self.publish(delivery.record, delivery.data)
+        except ShareError as error:
+            return error
+        return None
+
     # --------------------------------------------------------------------------------------------------- inside
 
-    def _ask(self, messages: Sequence[Any]) -> list[SmbReply]:
-        return self._session.exchange(messages)
+    def _ask(self, requests: Sequence[SmbRequest]) -> list[SmbReply]:
+        return self._session.exchange(requests)
 
     def _price(self, of_one: int) -> int:
         return of_one if self._takes_compounds else m.CREDITS_MAX

@@ -1,16 +1,17 @@
 r"""SMB messages for the steps of the share protocol, and the parsing of their responses. No I/O.
 
+All fields of a message are packed at once: smbprotocol's structures take tens of microseconds for each of them.
 No oplock or lease is requested, so the client caches nothing. Messages: MS-SMB2 2.2; structures inside messages:
 MS-FSCC 2.4.
 """
 
-import datetime
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from smbprotocol.file_info import FileAttributes, FileInformationClass, FileRenameInformation, InfoType
+from smbprotocol.file_info import FileAttributes, FileInformationClass, InfoType
+from smbprotocol.header import Commands
 from smbprotocol.open import (
     CreateDisposition,
     CreateOptions,
@@ -18,18 +19,6 @@ from smbprotocol.open import (
     FilePipePrinterAccessMask,
     ImpersonationLevel,
     ShareAccess,
-    SMB2CloseRequest,
-    SMB2CreateRequest,
-    SMB2CreateResponse,
-    SMB2FlushRequest,
-    SMB2QueryDirectoryRequest,
-    SMB2QueryDirectoryResponse,
-    SMB2QueryInfoRequest,
-    SMB2QueryInfoResponse,
-    SMB2ReadRequest,
-    SMB2ReadResponse,
-    SMB2SetInfoRequest,
-    SMB2WriteRequest,
 )
 
 from inbox_agent.protocol.files import Unavailable
@@ -47,6 +36,34 @@ LAST_OPENED = b"\xff" * 16
 MALFORMED = "the server's answer makes no sense"
 _PLAIN = CreateOptions.FILE_NON_DIRECTORY_FILE | CreateOptions.FILE_OPEN_REPARSE_POINT
 _SHARED = ShareAccess.FILE_SHARE_READ | ShareAccess.FILE_SHARE_WRITE | ShareAccess.FILE_SHARE_DELETE
+
+
+#: Offsets in a message count from its header, of 64 bytes.
+HEADER_BYTES = 64
+_CREATE = struct.Struct("<HBBIQQIIIIIHHII")
+_CLOSE = _FLUSH = struct.Struct("<HHI16s")
+_WRITE = struct.Struct("<HHIQ16sIIHHI")
+_READ = struct.Struct("<HBBIQ16sIIIHH")
+_SET_INFO = struct.Struct("<HBBIHHI16s")
+_RENAME = struct.Struct("<B7xQI")
+_QUERY_DIRECTORY = struct.Struct("<HBBI16sHHI")
+_QUERY_INFO = struct.Struct("<HBBIHHIII16s")
+_CHANGE_NOTIFY = struct.Struct("<HHI16sII")
+
+_CREATED = struct.Struct("<32xQ8xQI4x16s8x")
+_DATA_READ = struct.Struct("<2xBxI8x")
+_INFORMATION = struct.Struct("<2xHI")
+_ENTRY = struct.Struct("<III")
+#: FILETIME counts tenths of microseconds from 1601; a later time than datetime has is cut to the last one.
+_EPOCH_S, _LATEST_S = 11_644_473_600, 253_402_300_799.999_999
+
+
+class SmbRequest(NamedTuple):
+    """A message without its header."""
+
+    command: int
+    body: bytes
+    payload_bytes: int = 1  #: the most bytes that it, or the response to it, carries: they are paid with credits
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +85,15 @@ class Steps:
     def __init__(self, base: str = "") -> None:
         self._base = f"{base.strip('/')}/" if base.strip("/") else ""
 
-    def size(self, path: str) -> list[Any]:
+    def size(self, path: str) -> list[SmbRequest]:
         """Opens a file for its attributes only: two messages."""
         return [self._create(path, FilePipePrinterAccessMask.FILE_READ_ATTRIBUTES, options=_PLAIN), close()]
 
-    def open_plain(self, path: str) -> Any:
+    def open_plain(self, path: str) -> SmbRequest:
         """Opens a file for reading with all sharing allowed; does not follow a link."""
         return self._create(path, FilePipePrinterAccessMask.FILE_READ_DATA, options=_PLAIN)
 
-    def open_new(self, path: str) -> Any:
+    def open_new(self, path: str) -> SmbRequest:
         """Opens an empty file that no record refers to yet."""
         return self._create(
             path,
@@ -86,41 +103,41 @@ class Steps:
             sharing=ShareAccess.FILE_SHARE_READ | ShareAccess.FILE_SHARE_DELETE,
         )
 
-    def open_folder(self, folder: str) -> Any:
+    def open_folder(self, folder: str) -> SmbRequest:
         """Opens a folder for listing and change notifications."""
         return self._create(folder, DirectoryAccessMask.FILE_LIST_DIRECTORY, options=CreateOptions.FILE_DIRECTORY_FILE)
 
-    def names(self, folder: str) -> list[Any]:
+    def names(self, folder: str) -> list[SmbRequest]:
         """Lists a folder: four messages. The second query shows whether the first one was complete."""
         return [self.open_folder(folder), query(), query(), close()]
 
-    def read(self, path: str, bytes_max: int) -> list[Any]:
+    def read(self, path: str, bytes_max: int) -> list[SmbRequest]:
         """Reads a small file, up to one byte more than allowed: three messages."""
         return [self.open_plain(path), read(min(bytes_max + 1, PIECE_BYTES)), close()]
 
-    def fill(self, path: str, data: bytes) -> list[Any]:
+    def fill(self, path: str, data: bytes) -> list[SmbRequest]:
         """Writes a small file that no record refers to yet."""
         writes = [write(data)] if data else []
         return [self.open_new(path), *writes, close()]
 
-    def publish(self, path: str, data: bytes, *, durable: bool) -> list[Any]:
+    def publish(self, path: str, data: bytes, *, durable: bool) -> list[SmbRequest]:
         """Stages a record and renames it to its final name, without replacing."""
         folder, _, name = path.rpartition("/")
         *filled, closed = self.fill(f"{folder}/{STAGING}/{name}", data)
         return [*filled, self._rename(path, replace=False), *([_flush()] if durable else []), closed]
 
-    def replace(self, path: str, data: bytes) -> list[Any]:
+    def replace(self, path: str, data: bytes) -> list[SmbRequest]:
         """Writes a second file and renames it over the first."""
         *filled, closed = self.fill(f"{path}.new", data)
         return [*filled, self._rename(path, replace=True), closed]
 
-    def remove(self, path: str, *, folder: bool = False) -> list[Any]:
+    def remove(self, path: str, *, folder: bool = False) -> list[SmbRequest]:
         """Removes a file, or an empty folder: two messages."""
         kind = CreateOptions.FILE_DIRECTORY_FILE if folder else CreateOptions.FILE_NON_DIRECTORY_FILE
         options = kind | CreateOptions.FILE_OPEN_REPARSE_POINT | CreateOptions.FILE_DELETE_ON_CLOSE
         return [self._create(path, FilePipePrinterAccessMask.DELETE, options=options), close()]
 
-    def make_folder(self, folder: str) -> list[Any]:
+    def make_folder(self, folder: str) -> list[SmbRequest]:
         """Makes a folder, if it is not there: two messages."""
         made = self._create(
             folder,
@@ -141,78 +158,63 @@ class Steps:
         disposition: int = CreateDisposition.FILE_OPEN,
         options: int = 0,
         sharing: int = _SHARED,
-    ) -> Any:
-        message = SMB2CreateRequest()
-        message["impersonation_level"] = ImpersonationLevel.Impersonation
-        message["desired_access"] = access
-        message["share_access"] = sharing
-        message["create_disposition"] = disposition
-        message["create_options"] = options
-        message["buffer_path"] = self._path(path) or b"\0\0"
-        return message
+    ) -> SmbRequest:
+        name = self._path(path)
+        fixed = _CREATE.pack(
+            *(57, 0, 0, ImpersonationLevel.Impersonation, 0, 0),
+            *(access, 0, sharing, disposition, options),
+            *(HEADER_BYTES + _CREATE.size, len(name), 0, 0),
+        )
+        return SmbRequest(Commands.SMB2_CREATE, fixed + (name or bytes(2)))
 
-    def _rename(self, path: str, *, replace: bool) -> Any:
-        information = FileRenameInformation()
-        information["replace_if_exists"] = replace
-        information["file_name"] = self._path(path).decode("utf-16-le")
-        message = SMB2SetInfoRequest()
-        message["info_type"] = InfoType.SMB2_0_INFO_FILE
-        message["file_info_class"] = FileInformationClass.FILE_RENAME_INFORMATION
-        message["file_id"] = LAST_OPENED
-        message["buffer"] = information
-        return message
+    def _rename(self, path: str, *, replace: bool) -> SmbRequest:
+        name = self._path(path)
+        information = _RENAME.pack(replace, 0, len(name)) + name
+        kind = FileInformationClass.FILE_RENAME_INFORMATION
+        at = HEADER_BYTES + _SET_INFO.size
+        fixed = _SET_INFO.pack(33, InfoType.SMB2_0_INFO_FILE, kind, len(information), at, 0, 0, LAST_OPENED)
+        return SmbRequest(Commands.SMB2_SET_INFO, fixed + information)
 
 
-def close(handle: bytes = LAST_OPENED) -> Any:
+def close(handle: bytes = LAST_OPENED) -> SmbRequest:
     """Closes a handle."""
-    message = SMB2CloseRequest()
-    message["file_id"] = handle
-    return message
+    return SmbRequest(Commands.SMB2_CLOSE, _CLOSE.pack(24, 0, 0, handle))
 
 
-def write(data: bytes, offset: int = 0, handle: bytes = LAST_OPENED) -> Any:
+def write(data: bytes, offset: int = 0, handle: bytes = LAST_OPENED) -> SmbRequest:
     """Writes a piece."""
-    message = SMB2WriteRequest()
-    message["offset"] = offset
-    message["file_id"] = handle
-    message["buffer"] = data
-    return message
+    fixed = _WRITE.pack(49, HEADER_BYTES + _WRITE.size, len(data), offset, handle, 0, 0, 0, 0, 0)
+    return SmbRequest(Commands.SMB2_WRITE, fixed + data, len(data))
 
 
-def read(length: int, offset: int = 0, handle: bytes = LAST_OPENED) -> Any:
+def read(length: int, offset: int = 0, handle: bytes = LAST_OPENED) -> SmbRequest:
     """Reads a piece."""
-    message = SMB2ReadRequest()
-    message["length"] = length
-    message["offset"] = offset
-    message["file_id"] = handle
-    message["read_channel_info_length"] = 0
-    return message
+    fixed = _READ.pack(49, 0, 0, length, offset, handle, 0, 0, 0, 0, 0)
+    return SmbRequest(Commands.SMB2_READ, fixed + bytes(1), length)
 
 
-def query(handle: bytes = LAST_OPENED) -> Any:
+def query(handle: bytes = LAST_OPENED) -> SmbRequest:
     """Asks for the next names of a folder."""
-    message = SMB2QueryDirectoryRequest()
-    message["file_information_class"] = FileInformationClass.FILE_NAMES_INFORMATION
-    message["file_id"] = handle
-    message["output_buffer_length"] = LISTING_BYTES
-    message["buffer"] = "*".encode("utf-16-le")
-    return message
+    kind, pattern = FileInformationClass.FILE_NAMES_INFORMATION, "*".encode("utf-16-le")
+    at = HEADER_BYTES + _QUERY_DIRECTORY.size
+    fixed = _QUERY_DIRECTORY.pack(33, kind, 0, 0, handle, at, len(pattern), LISTING_BYTES)
+    return SmbRequest(Commands.SMB2_QUERY_DIRECTORY, fixed + pattern, LISTING_BYTES)
 
 
-def query_space(handle: bytes = LAST_OPENED) -> Any:
+def query_space(handle: bytes = LAST_OPENED) -> SmbRequest:
     """Queries the free space of the volume (MS-FSCC 2.5.8, FileFsSizeInformation)."""
-    message = SMB2QueryInfoRequest()
-    message["info_type"] = InfoType.SMB2_0_INFO_FILESYSTEM
-    message["file_info_class"] = 3
-    message["output_buffer_length"] = 24
-    message["file_id"] = handle
-    return message
+    return SmbRequest(
+        Commands.SMB2_QUERY_INFO, _QUERY_INFO.pack(41, InfoType.SMB2_0_INFO_FILESYSTEM, 3, 24, 0, 0, 0, 0, 0, handle)
+    )
 
 
-def _flush() -> Any:
-    message = SMB2FlushRequest()
-    message["file_id"] = LAST_OPENED
-    return message
+def change_notify(handle: bytes, changes: int, room_bytes: int) -> SmbRequest:
+    """Waits for changes of these kinds in a folder; `room_bytes`: for their names."""
+    return SmbRequest(Commands.SMB2_CHANGE_NOTIFY, _CHANGE_NOTIFY.pack(32, 0, room_bytes, handle, changes, 0))
+
+
+def _flush() -> SmbRequest:
+    return SmbRequest(Commands.SMB2_FLUSH, _FLUSH.pack(24, 0, 0, LAST_OPENED))
 
 
 # -------------------------------------------------------------------------------------------------------- answers
@@ -230,40 +232,40 @@ class Opened:
 
 def opened(reply: SmbReply) -> Opened:
     """Parses the response to a create. This and the next functions raise Unavailable if it is malformed."""
-    response = unpacked(SMB2CreateResponse(), reply.data)
+    changed, size_bytes, attributes, handle = _fixed(_CREATED, reply)
     return Opened(
-        handle=bytes(response["file_id"].get_value()),
-        size_bytes=int(response["end_of_file"].get_value()),
-        is_link=response["file_attributes"].has_flag(FileAttributes.FILE_ATTRIBUTE_REPARSE_POINT),
-        changed_at=response["change_time"]
-        .get_value()
-        .replace(tzinfo=datetime.UTC)
-        .timestamp(),  # datetime.max has no zone
+        handle=handle,
+        size_bytes=size_bytes,
+        is_link=bool(attributes & FileAttributes.FILE_ATTRIBUTE_REPARSE_POINT),
+        changed_at=min(changed / 1e7 - _EPOCH_S, _LATEST_S),
     )
 
 
 def content(reply: SmbReply) -> bytes:
     """Parses the response to a read."""
-    response = unpacked(SMB2ReadResponse(), reply.data)
-    return bytes(response["buffer"].get_value())
+    at, length = _fixed(_DATA_READ, reply)
+    return _part(reply, at, length, _DATA_READ)
 
 
 def free_bytes(reply: SmbReply) -> int:
     """Parses the response to `query_space`: total units, free units, sectors per unit, bytes per sector."""
-    room = bytes(unpacked(SMB2QueryInfoResponse(), reply.data)["buffer"].get_value())
+    room = information(reply)
     if len(room) < 24:
         raise Unavailable(MALFORMED)
-    free_units, sectors, sector_bytes = (
-        int.from_bytes(room[at:end], "little") for at, end in ((8, 16), (16, 20), (20, 24))
-    )
-    return free_units * sectors * sector_bytes
+    _, free_units, sectors, sector_bytes = struct.unpack_from("<QQII", room)
+    return int(free_units * sectors * sector_bytes)
 
 
 def names(reply: SmbReply) -> Iterator[str]:
     """Parses the response to `query`."""
     if reply.status == OK:
-        listing = bytes(unpacked(SMB2QueryDirectoryResponse(), reply.data)["buffer"].get_value())
-        yield from (name for _, name in numbered_names(listing) if name not in (".", ".."))
+        yield from (name for _, name in numbered_names(information(reply)) if name not in (".", ".."))
+
+
+def information(reply: SmbReply) -> bytes:
+    """The buffer of the response to a query, or of a change notification."""
+    at, length = _fixed(_INFORMATION, reply)
+    return _part(reply, at, length, _INFORMATION)
 
 
 def numbered_names(data: bytes) -> Iterator[tuple[int, str]]:
@@ -272,7 +274,9 @@ def numbered_names(data: bytes) -> Iterator[tuple[int, str]]:
     """
     at = 0
     while True:
-        step, number, length = (int.from_bytes(data[at + n : at + n + 4], "little") for n in (0, 4, 8))
+        if at + _ENTRY.size > len(data):
+            raise Unavailable(MALFORMED)
+        step, number, length = _ENTRY.unpack_from(data, at)
         end, bound = at + 12 + length, at + step if step else len(data)
         if not end <= bound <= len(data):
             raise Unavailable(MALFORMED)
@@ -282,13 +286,18 @@ def numbered_names(data: bytes) -> Iterator[tuple[int, str]]:
         at += step
 
 
-def unpacked(response: Any, data: bytes) -> Any:
-    """Unpacks data into an empty response. Raises Unavailable."""
-    try:
-        response.unpack(data)
-    except (struct.error, ValueError) as error:
-        raise Unavailable(f"{MALFORMED}: {error}") from error
-    return response
+def _fixed(layout: struct.Struct, reply: SmbReply) -> tuple[Any, ...]:
+    if len(reply.data) < layout.size:
+        raise Unavailable(MALFORMED)
+    return layout.unpack_from(reply.data)
+
+
+def _part(reply: SmbReply, at: int, length: int, fixed: struct.Struct) -> bytes:
+    """The bytes that a response has behind its fixed fields; `at` counts from its header."""
+    start = at - HEADER_BYTES
+    if length and not (fixed.size <= start and start + length <= len(reply.data)):
+        raise Unavailable(MALFORMED)
+    return reply.data[start : start + length] if length else b""
 
 
 def each(replies: Sequence[SmbReply], count: int) -> Iterator[Sequence[SmbReply]]:
@@ -301,7 +310,7 @@ def credits_for(size_bytes: int) -> int:
     return max(1, -(-size_bytes // CREDIT_BYTES))
 
 
-def affordable(items: Sequence[T], price: Callable[[T], int]) -> Iterator[list[T]]:
+def affordable(items: Iterable[T], price: Callable[[T], int]) -> Iterator[list[T]]:
     """The items in the same order, in groups that cost at most `CREDITS_MAX` (or one item)."""
     group: list[T] = []
     spent = 0

@@ -1,15 +1,17 @@
-"""An SMB connection that believes only what is encrypted or signed, and reads only messages of bounded size.
+"""The log-in of an SMB connection by smbprotocol, which believes only what is encrypted or signed, in bounded messages.
 
-Owns: which messages of a server end the connection. smbprotocol takes any answer in the clear that does not say it is
+Owns: which messages of a server end the log-in. smbprotocol takes any answer in the clear that does not say it is
 signed, on encrypted connections too, and allocates whatever length is announced: docs/upstream/smbprotocol.md.
-Not here: when a connection is made and dropped, and how long an answer is waited for (`session`).
-Threads: `recv` and `verify_signature` run on smbprotocol's receiver thread; an exception there ends the connection, and
-is raised again where an answer is waited for.
-Source: MS-SMB2 2.1 (length of a message), 3.2.5.1.1 (decryption), 3.2.5.1.3 (signatures).
+Not here: what comes after the log-in (`channel`, `seal`).
+Threads: `recv` and `verify_signature` run on smbprotocol's receiver thread, which ends with the log-in; an exception
+there ends the connection, and is raised again where an answer is waited for.
+Source: MS-SMB2 3.2.5.1.1 (decryption), 3.2.5.1.3 (signatures).
 """
 
-import select
+import selectors
+import socket
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Any
@@ -19,35 +21,36 @@ from smbprotocol.exceptions import SMBException
 from smbprotocol.header import NtStatus, Smb2Flags
 from smbprotocol.session import Session
 from smbprotocol.transport import Tcp
+from smbprotocol.tree import TreeConnect
 
-from pipeline.shares.smb.messages import CREDIT_BYTES, CREDITS_MAX, SmbReply
-from pipeline.shares.smb.statuses import OK
-
-#: An answer has no more bytes than its request paid for, and `messages` pays no more than this; as smbprotocol receives
-#: it, that is also all the memory that a server can take.
-FRAME_BYTES_MAX = CREDITS_MAX * CREDIT_BYTES
-FRAME_LIMIT_S = 10.0  #: from the first byte of a message to its last one
-
-_ENCRYPTED = b"\xfdSMB"
-_CHANGED = "; something on the way, or the server, may have made it up"
-_NOT_ENCRYPTED = f"an answer is not encrypted{_CHANGED}"
-_NOT_SIGNED = f"an answer is not signed{_CHANGED}"
+from pipeline.shares.smb.channel import Credits, SealedChannel
+from pipeline.shares.smb.frames import Frames
+from pipeline.shares.smb.seal import (
+    ENCRYPTED,
+    NOT_ENCRYPTED,
+    NOT_SIGNED,
+    UNASKED,
+    Encryption,
+    SessionKeys,
+    Signing,
+    UntrustedAnswer,
+)
 
 #: The functions of smbprotocol that this module depends on, and the names that it expects in their code.
 _EXPECTED: dict[tuple[type, str], frozenset[str]] = {
     (Tcp, "__init__"): frozenset({"server", "port", "timeout", "connected", "_sock", "_close_lock"}),
-    (Connection, "connect"): frozenset({"Tcp", "transport"}),
+    (Connection, "connect"): frozenset({"Tcp", "transport", "_t_worker", "cipher_id", "signing_algorithm_id"}),
     (Connection, "verify_signature"): frozenset({"header", "session_id", "force", "signing_key"}),
     (Connection, "_process_message_thread"): frozenset(
         {"transport", "recv", "verify_signature", "outstanding_requests", "response", "response_event"}
     ),
     (Connection, "_check_worker_running"): frozenset({"_t_exc", "transport", "connected"}),
-    (Session, "connect"): frozenset({"session_table", "encrypt_data", "signing_key", "signing_required"}),
+    (Connection, "_send"): frozenset({"sequence_window", "signing_required", "encrypt_data", "is_dfs_share"}),
+    (Session, "connect"): frozenset(
+        {"session_table", "encrypt_data", "signing_key", "signing_required", "encryption_key", "decryption_key"}
+    ),
+    (TreeConnect, "connect"): frozenset({"tree_connect_id", "is_dfs_share", "encrypt_data"}),
 }
-
-
-class UntrustedAnswer(SMBException):  # type: ignore[misc]  # smbprotocol has no types
-    """A message that the server may not have sent, or that no honest server sends."""
 
 
 def why_unsupported() -> str:
@@ -64,7 +67,12 @@ class SealedConnection(Connection):  # type: ignore[misc]  # smbprotocol has no 
     must be signed as soon as there is a session. Excepted are interim answers, which carry nothing.
     """
 
-    _transport: "_BoundedTransport | None" = None
+    _transport: "_LogInTransport | None" = None
+
+    def __init__(self, server: str, port: int, limit_s: float) -> None:
+        """`limit_s`: for the whole log-in."""
+        super().__init__(uuid.uuid4(), server, port, require_signing=True)
+        self._deadline = time.monotonic() + limit_s
 
     @property
     def transport(self) -> Any:
@@ -73,7 +81,7 @@ class SealedConnection(Connection):  # type: ignore[misc]  # smbprotocol has no 
 
     @transport.setter
     def transport(self, plain: Any) -> None:
-        self._transport = None if plain is None else _BoundedTransport(plain, self._encrypts)
+        self._transport = None if plain is None else _LogInTransport(plain, self._encrypts, self._deadline)
 
     def verify_signature(self, header: Any, session_id: int, force: bool = False) -> None:
         """Called for every answer that came in the clear, before it is delivered.
@@ -82,100 +90,136 @@ class SealedConnection(Connection):  # type: ignore[misc]  # smbprotocol has no 
             SMBException: it is not signed, its signature is wrong, or it should have been encrypted.
         """
         if self._encrypts():  # also here: the session may have come to be while `recv` returned
-            raise UntrustedAnswer(_NOT_ENCRYPTED)
+            raise UntrustedAnswer(NOT_ENCRYPTED)
         flags = header["flags"]
         if not self.session_table:
             super().verify_signature(header, session_id, force)  # before the log-in there is no key
         elif header["status"].get_value() != NtStatus.STATUS_PENDING:
             # A request is signed with the same key: sent back, it would be an answer that says "done".
             if not flags.has_flag(Smb2Flags.SMB2_FLAGS_SIGNED | Smb2Flags.SMB2_FLAGS_SERVER_TO_REDIR):
-                raise UntrustedAnswer(_NOT_SIGNED)
+                raise UntrustedAnswer(NOT_SIGNED)
             super().verify_signature(header, next(iter(self.session_table)), force=True)
 
-    def reply(self, request: Any, deadline: float) -> SmbReply:
-        """The final answer to a request, whatever its status; `deadline` is one of `time.monotonic`.
-
-        smbprotocol's `receive` begins to wait again with each interim answer, without an end.
+    def hand_over(self, tree: TreeConnect) -> SealedChannel:
+        """The connection from now on, for requests to this tree; smbprotocol has no part in it.
 
         Raises:
-            SMBException: there is none in time.
-            Exception: what ended the connection.
+            SMBException: the connection has ended, or the server has sent more than was asked for.
         """
-        while request.response_event.wait(max(0.0, deadline - time.monotonic())):
-            with request.response_event_lock:
-                self._check_worker_running()
-                response = request.response
-                status = NtStatus.STATUS_PENDING if response is None else response["status"].get_value()
-                if status != NtStatus.STATUS_PENDING:
-                    break
-                request.response_event.clear()
-        else:
-            raise SMBException("no answer in time")
-        asked = request.message
-        self.outstanding_requests.pop(asked["message_id"].get_value(), None)
-        if response["command"].get_value() != asked["command"].get_value():
-            raise UntrustedAnswer(f"an answer is to another kind of request{_CHANGED}")
-        return SmbReply(status, response["data"].get_value() if status == OK else b"")
+        transport = self._transport
+        assert transport is not None
+        transport.interrupt()
+        self._t_worker.join()
+        self._check_worker_running()
+        session = tree.session
+        keys = SessionKeys(
+            session_id=session.session_id,
+            dialect=self.dialect,
+            cipher=self.cipher_id,
+            signing_algorithm=self.signing_algorithm_id,
+            encryption_key=session.encryption_key,
+            decryption_key=session.decryption_key,
+            signing_key=session.signing_key,
+        )
+        window = self.sequence_window
+        return SealedChannel(
+            transport.hand_over(),
+            Encryption(keys) if session.encrypt_data or tree.encrypt_data else Signing(keys),
+            session.session_id,
+            tree.tree_connect_id,
+            Credits(window["low"], window["high"], self.supports_multi_credit),
+            tree_flags=Smb2Flags.SMB2_FLAGS_DFS_OPERATIONS if tree.is_dfs_share else 0,
+        )
 
     def _encrypts(self) -> bool:
         return any(session.encrypt_data for session in tuple(self.session_table.values()))
 
 
-class _BoundedTransport(Tcp):  # type: ignore[misc]  # smbprotocol has no types
+class _LogInTransport(Tcp):  # type: ignore[misc]  # smbprotocol has no types
     """A transport that refuses messages that are too large, too slow, or not encrypted although they must be."""
 
-    def __init__(self, plain: Tcp, must_be_encrypted: Callable[[], bool]) -> None:
+    def __init__(self, plain: Tcp, must_be_encrypted: Callable[[], bool], deadline: float) -> None:
         super().__init__(plain.server, plain.port, plain.timeout)
-        self._must_be_encrypted = must_be_encrypted
+        self._must_be_encrypted, self._deadline = must_be_encrypted, deadline
+        self._frames, self._packets = Frames(), list[bytes]()
+        self._interrupt: Any = None  # a pair of sockets, once it is connected
+        self._interrupted: Any = None
+        self._is_over = False
+
+    def connect(self) -> None:
+        """Connects, and has small messages sent at once and a dead peer detected."""
+        super().connect()
+        self._interrupt, self._interrupted = socket.socketpair()
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def recv(self, timeout: float) -> bytes:
-        """The next message; empty if the connection ended.
+        """The next message; empty if the connection ended, or is handed over.
 
         Raises:
-            TimeoutError: none began in `timeout` seconds; smbprotocol then asks the server for a sign of life.
             UntrustedAnswer: no honest server sends this message.
+            SMBException: the log-in takes too long.
         """
-        header = bytearray(4)
-        begun = self._receive_some(memoryview(header), timeout)
-        deadline = time.monotonic() + FRAME_LIMIT_S
-        if not begun or not self._fill(memoryview(header)[begun:], deadline):
-            return b""
-        length = int.from_bytes(header, "big")
-        if not 0 < length <= FRAME_BYTES_MAX:
-            raise UntrustedAnswer(f"a message of {length} bytes is announced, {FRAME_BYTES_MAX} are allowed{_CHANGED}")
-        message = bytearray(length)
-        if not self._fill(memoryview(message), deadline):
-            return b""
-        if self._must_be_encrypted() and not message.startswith(_ENCRYPTED):
-            raise UntrustedAnswer(_NOT_ENCRYPTED)
-        return bytes(message)
+        while not self._packets:
+            self._frames.require_progress()
+            if self._is_over or not (data := self._receive_some()):
+                return b""
+            self._packets += self._frames.feed(data)
+        packet = self._packets.pop(0)
+        if self._must_be_encrypted() and not packet.startswith(ENCRYPTED):
+            raise UntrustedAnswer(NOT_ENCRYPTED)
+        return packet
 
-    def _fill(self, room: memoryview, deadline: float) -> bool:
-        """Whether all of it was received; not if the connection ended."""
-        while room:
-            try:
-                received = self._receive_some(room, max(0.0, deadline - time.monotonic()))
-            except TimeoutError as error:
-                raise UntrustedAnswer(f"a message was not complete after {FRAME_LIMIT_S:g} s") from error
-            if not received:
-                return False
-            room = room[received:]
-        return True
+    def interrupt(self) -> None:
+        """Lets `recv` return."""
+        self._is_over = True
+        if self._interrupt is not None:
+            self._interrupt.send(b"!")
 
-    def _receive_some(self, room: memoryview, timeout: float) -> int:
-        """The number of bytes received; 0 if the connection ended. `close` waits for the lock before it closes."""
+    def hand_over(self) -> socket.socket:
+        """The socket, which is the caller's from now on. Raises UntrustedAnswer: there is more in it than asked for."""
+        if self._packets or self._frames.due is not None:
+            raise UntrustedAnswer(UNASKED)
+        self.connected = False
+        self._close_ends()
+        found: socket.socket = self._sock
+        return found
+
+    def close(self) -> None:
+        """Closes the connection."""
+        super().close()
+        self._close_ends()
+
+    def _close_ends(self) -> None:
+        for end in (self._interrupt, self._interrupted):
+            if end is not None:
+                end.close()
+
+    def _receive_some(self) -> bytes:
+        """What arrives next; nothing if the connection ended. `close` waits for the lock before it closes."""
+        data = b""
         with self._close_lock:
             if not self.connected:
-                return 0
-            if not select.select([self._sock], [], [], timeout)[0]:
-                raise TimeoutError(f"nothing received for {timeout:g} s")
-            try:
-                received: int = self._sock.recv_into(room)
-            except OSError:  # reset, or shut down by `close`: Windows raises where Linux returns nothing
-                received = 0
-        if not received:
+                return b""
+            until = min(self._deadline, self._frames.due or self._deadline)
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._sock, selectors.EVENT_READ)
+                selector.register(self._interrupted, selectors.EVENT_READ)
+                found = selector.select(max(0.0, until - time.monotonic()))
+            if self._is_over:
+                return b""
+            if found:
+                try:
+                    data = self._sock.recv(64 * 1024)
+                except OSError:  # reset, or shut down by `close`: Windows raises where Linux returns nothing
+                    data = b""
+
+        if not found:
+            self._frames.require_progress()
+            raise SMBException("no answer in time")
+        if not data:
             self.close()
-        return received
+        return data
 
 
 def _lacking() -> Iterator[str]:

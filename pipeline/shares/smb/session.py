@@ -8,15 +8,10 @@ Not here: files (`files`), which answers are believed (`sealed_connection`).
 import enum
 import logging
 import secrets
-import socket
-import struct
-import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from smbprotocol import Dialects
 from smbprotocol.exceptions import SMBAuthenticationError, SMBException, SMBResponseException
@@ -28,8 +23,10 @@ from inbox_agent.protocol.files import Unavailable
 from inbox_agent.protocol.layout import clean
 from pipeline.errors import MissingExtraError, SecretError
 from pipeline.shares.smb.change_notify import ChangeNotify
-from pipeline.shares.smb.messages import MALFORMED, SmbReply
-from pipeline.shares.smb.sealed_connection import SealedConnection, UntrustedAnswer, why_unsupported
+from pipeline.shares.smb.channel import SealedChannel
+from pipeline.shares.smb.messages import MALFORMED, SmbReply, SmbRequest
+from pipeline.shares.smb.seal import UntrustedAnswer
+from pipeline.shares.smb.sealed_connection import SealedConnection, why_unsupported
 from pipeline.shares.smb.statuses import ACCESS_DENIED, ACCOUNT_REFUSED, BAD_NETWORK_NAME, SESSION_LOST, status_text
 
 log = logging.getLogger(__name__)
@@ -98,8 +95,8 @@ class SmbSession:
             raise MissingExtraError(reason)
         self.access, self.limit_s = access, limit_s
         self.connections = 0  #: connections made so far; handles of an earlier one are invalid
-        self._connection: SealedConnection | None = None
-        self._ids: tuple[int, int] | None = None  #: of session and tree, once they can be used
+        self._log_in: SealedConnection | None = None  #: while it is not complete
+        self._channel: SealedChannel | None = None  #: once it is
         self._retry_at = 0.0
         self._back_off_s = BACK_OFF_S
         self._failure = ""
@@ -107,23 +104,46 @@ class SmbSession:
     @property
     def connected(self) -> int:
         """The number of the present connection; 0 if there is none."""
-        return self.connections if self._ids is not None else 0
+        return self.connections if self._channel is not None else 0
 
-    def connect(self) -> SealedConnection:
-        """The connection, made if there is none. Raises Unavailable."""
-        return self._require()[0]
+    def connect(self) -> SealedChannel:
+        """The connection, made if there is none: another thread may drop it at any moment.
 
-    def exchange(self, messages: Sequence[Any]) -> list[SmbReply]:
+        Raises:
+            Unavailable: no connection could be made, or none will be tried so soon after the last one.
+        """
+        if (channel := self._channel) is not None:
+            return channel
+        wait_s = self._retry_at - time.monotonic()
+        if wait_s > 0:
+            raise Unavailable(f"{self.access}: {_line(self._failure)}; tried again in {wait_s:.1f} s")
+        # Exponential back-off with jitter.
+        self._retry_at = time.monotonic() + self._back_off_s * (0.75 + secrets.randbelow(512) / 1024)
+        self._back_off_s = min(2 * self._back_off_s, BACK_OFF_S_MAX)
+        try:
+            channel = self._logged_in()
+        except Exception as error:
+            refusal = _refusal(error)
+            if refusal is Refusal.ACCOUNT:
+                self._retry_at = time.monotonic() + REFUSED_BACK_OFF_S  # repeated attempts may lock the account
+            reason = self._in_words(error)
+            self.drop(reason)
+            raise NoConnection(self.access, reason, refusal) from error
+        self._back_off_s = BACK_OFF_S
+        self.connections += 1
+        self._channel, self._log_in = channel, None
+        return channel
+
+    def exchange(self, requests: Sequence[SmbRequest]) -> list[SmbReply]:
         """Sends related messages as one compound, and waits for all responses.
 
         Raises:
             Unavailable: no connection, no response in time, or the server ended the session; the outcome is unknown.
         """
-        connection, session_id, tree_id = self._require()
+        channel = self.connect()
         deadline = time.monotonic() + self.limit_s
         try:
-            requests = connection.send_compound(messages, session_id, tree_id, related=len(messages) > 1)
-            replies = [connection.reply(request, deadline) for request in requests]
+            replies = channel.ask(requests).replies(deadline)
         except Exception as error:
             raise self._lost(error) from error
         for reply in replies:
@@ -138,19 +158,22 @@ class SmbSession:
         Raises:
             Unavailable: the request could not be sent.
         """
-        connection, session_id, tree_id = self._require()
+        channel = self.connect()
         try:
-            return ChangeNotify(connection, session_id, tree_id, handle, notify, suffixes)
+            return ChangeNotify(channel, handle, notify, suffixes)
         except Exception as error:
             raise self._lost(error) from error
 
     def drop(self, reason: str = "") -> None:
         """Ends the connection without messages to the server, which may not answer."""
         self._failure = reason or self._failure
-        connection, self._connection, self._ids = self._connection, None, None
-        if connection is not None:
-            # The socket's send may hang with a lock held, so do not wait for this either.
-            threading.Thread(target=_end, args=(connection,), name="smb-drop", daemon=True).start()
+        channel, self._channel = self._channel, None
+        log_in, self._log_in = self._log_in, None
+        if channel is not None:
+            channel.end(SMBException(self._failure))
+        if log_in is not None:
+            # smbprotocol's send may hang with a lock held, so do not wait for this.
+            threading.Thread(target=_end, args=(log_in,), name="smb-drop", daemon=True).start()
 
     # ------------------------------------------------------------------------------------------------- inside
 
@@ -164,73 +187,26 @@ class SmbSession:
         log.debug("%s: a request failed", self.access, exc_info=error)
         return _line(error)
 
-    def _require(self) -> tuple[SealedConnection, int, int]:
-        """The connection, and the ids of the session and tree on it: another thread may drop it at any moment."""
-        connection, ids = self._connection, self._ids
-        if connection is not None and ids is not None:
-            return connection, *ids
-        wait_s = self._retry_at - time.monotonic()
-        if wait_s > 0:
-            raise Unavailable(f"{self.access}: {_line(self._failure)}; tried again in {wait_s:.1f} s")
-        # Exponential back-off with jitter.
-        self._retry_at = time.monotonic() + self._back_off_s * (0.75 + secrets.randbelow(512) / 1024)
-        self._back_off_s = min(2 * self._back_off_s, BACK_OFF_S_MAX)
-        try:
-            found = self._connect()
-        except Exception as error:
-            refusal = _refusal(error)
-            if refusal is Refusal.ACCOUNT:
-                self._retry_at = time.monotonic() + REFUSED_BACK_OFF_S  # repeated attempts may lock the account
-            reason = self._in_words(error)
-            self.drop(reason)
-            raise NoConnection(self.access, reason, refusal) from error
-        self._back_off_s = BACK_OFF_S
-        self.connections += 1
-        return found
-
-    def _connect(self) -> tuple[SealedConnection, int, int]:
+    def _logged_in(self) -> SealedChannel:
         access = self.access
         server = access.server if access.address is None else access.address()
-        connection = SealedConnection(uuid.uuid4(), server, access.port, require_signing=True)
-        self._connection = connection
-        # Only the negotiation has a deadline of its own; ending the connection ends the other waits.
-        alarm = threading.Timer(CONNECT_LIMIT_S, _end, args=(connection,))
-        alarm.daemon = True
-        alarm.start()
-        try:
-            connection.connect(timeout=CONNECT_LIMIT_S)
-            _prepare(connection)
-            if connection.dialect < DIALECTS[access.dialect_min]:
-                raise _DialectTooOld(f"the server speaks a dialect older than {access.dialect_min}")
-            session = Session(
-                connection,
-                access.account or None,
-                access.password() or None,
-                require_encryption=access.encryption,
-                auth_protocol="negotiate",
-            )
-            session.connect()
-            tree = TreeConnect(session, rf"\\{server}\{access.share}")
-            tree.connect()
-        finally:
-            alarm.cancel()
+        connection = self._log_in = SealedConnection(server, access.port, CONNECT_LIMIT_S)
+        connection.connect(timeout=CONNECT_LIMIT_S)
+        if connection.dialect < DIALECTS[access.dialect_min]:
+            raise _DialectTooOld(f"the server speaks a dialect older than {access.dialect_min}")
+        session = Session(
+            connection,
+            access.account or None,
+            access.password() or None,
+            require_encryption=access.encryption,
+            auth_protocol="negotiate",
+        )
+        session.connect()
+        tree = TreeConnect(session, rf"\\{server}\{access.share}")
+        tree.connect()
         if access.encryption and not session.encrypt_data:
             raise _NotEncrypted("the server does not encrypt")
-        self._ids = (session.session_id, tree.tree_connect_id)
-        return connection, *self._ids
-
-
-def _prepare(connection: SealedConnection) -> None:
-    """Sets socket options: send small messages at once, detect a dead peer, limit the time of a send."""
-    sock = connection.transport._sock
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    limit = (
-        struct.pack("L", int(EXCHANGE_LIMIT_S * 1000))
-        if sys.platform == "win32"
-        else struct.pack("ll", int(EXCHANGE_LIMIT_S), 0)
-    )
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        return connection.hand_over(tree)
 
 
 def _end(connection: SealedConnection) -> None:

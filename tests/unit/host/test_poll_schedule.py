@@ -1,4 +1,4 @@
-"""Poll intervals: long where the server sends notifications, short everywhere else."""
+"""Poll intervals: long where nothing is expected, or where answers are notified; short everywhere else."""
 
 from dataclasses import dataclass
 
@@ -54,13 +54,39 @@ def test_share_with_uncertain_state_is_due_at_every_poll() -> None:
     assert uncertain.scans(20) == 20
 
 
-def test_share_without_notifications_is_due_at_every_poll() -> None:
+def test_busy_share_without_notifications_is_due_at_every_poll() -> None:
     """Also from the moment at which its notifications stop."""
-    silent = ScheduleHarness()
+    silent = ScheduleHarness(genomes=1)
     silent.scans(20)
     silent.servers["vm-0"].notifies = False
 
     assert silent.scans(20) == 20
+
+
+def test_idle_share_without_notifications_is_polled_rarely() -> None:
+    """Nothing is expected from it but a heartbeat."""
+    silent = ScheduleHarness()
+    silent.servers["vm-0"].notifies = False
+
+    assert 120 / IDLE_POLL_S <= silent.scans(120) <= 1 + 120 / (0.75 * IDLE_POLL_S)
+
+
+def test_share_without_notifications_that_may_still_answer_is_due_at_every_poll() -> None:
+    """The result of an attempt that was given up may count, and ends another one."""
+    silent = ScheduleHarness(genomes=1)
+    silent.servers["vm-0"].notifies = False
+    worker = silent.core.farm.workers["vm-0"]
+    worker.given_up, worker.wanted = worker.wanted, {}
+
+    assert silent.scans(20) == 20
+
+
+def test_share_whose_agent_loads_its_evaluator_is_due_at_every_poll() -> None:
+    """It gets its work as soon as it is ready."""
+    loading = ScheduleHarness()
+    loading.core.observed.workers["vm-0"].loading_since = 0.0
+
+    assert loading.scans(20) == 20
 
 
 def test_local_share_is_due_at_every_poll() -> None:

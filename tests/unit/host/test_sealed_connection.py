@@ -7,7 +7,8 @@ from smbprotocol.connection import Connection
 
 from pipeline.errors import MissingExtraError
 from pipeline.shares.smb import messages
-from pipeline.shares.smb.sealed_connection import FRAME_BYTES_MAX, why_unsupported
+from pipeline.shares.smb.frames import FRAME_BYTES_MAX
+from pipeline.shares.smb.sealed_connection import why_unsupported
 from pipeline.shares.smb.session import SmbAccess, SmbSession
 from tests.harness.source_tree import ROOT
 

@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from inbox_agent.protocol import layout
+from inbox_agent.protocol.files import FileRefused, Unavailable
 from inbox_agent.protocol.layout import HostRecord, Kind
 from pipeline.core.observation import ShareScan
 from pipeline.shares.result_collector import RESULTS_PER_SCAN_MAX
@@ -353,6 +354,20 @@ def test_publications_before_failure_are_confirmed(owner: HostShareHarness) -> N
     response = owner.act(publish=tuple(owner.start(number) for number in (1, 2, 3)))
 
     assert response.sent == {attempt(1): True, attempt(2): False}
+
+
+def test_each_publication_of_an_exchange_has_its_own_outcome(
+    owner: HostShareHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server goes on behind a member that failed; what it was not sent is not unconfirmed, but planned again."""
+    outcomes = [None, FileRefused("held open"), None, Unavailable("no answer in time")]
+    monkeypatch.setattr(owner.files, "deliver_all", lambda _deliveries: iter(outcomes))
+
+    response = owner.act(publish=tuple(owner.start(number) for number in (1, 2, 3, 4, 5)))
+
+    assert response.sent == {attempt(1): True, attempt(2): False, attempt(3): True, attempt(4): False}
+    assert response.error == "held open"
+    assert (response.write_problem or "").startswith("inbox/ cannot be written: held open")
 
 
 def test_start_signal_is_removed_before_genome(owner: HostShareHarness) -> None:
