@@ -79,9 +79,9 @@ def next_step(state: ShareState) -> Step:
         return Wait()  # law 7 of share_layout.md: claim nothing and remove nothing
     if state.running is not None and state.running not in state.present:
         return Stop(state.running)
-    for attempt in sorted(state.outbox):
-        if attempt not in state.present:
-            return Clean(attempt, state.outbox[attempt])
+    if unwanted := state.outbox.keys() - state.present:
+        attempt = min(unwanted)
+        return Clean(attempt, state.outbox[attempt])
     return _next_report(state) or _next_run(state) or Wait()
 
 
@@ -100,9 +100,10 @@ def apply_step(state: ShareState, step: Step) -> ShareState:
 
 
 def _next_report(state: ShareState) -> ReportUnplayed | None:
-    for attempt in sorted(state.present):
+    unfinished = {attempt for attempt, kinds in state.outbox.items() if Kind.RESULT not in kinds}
+    for attempt in sorted(unfinished | (state.undeliverable.keys() - state.outbox.keys())):
         found = state.outbox.get(attempt, ())
-        if Kind.RESULT in found or attempt == state.running:
+        if attempt not in state.present or attempt == state.running:
             continue
         if Kind.STARTED in found:
             unconfirmed = attempt in state.unconfirmed_claims  # no genome is charged for an unconfirmed claim

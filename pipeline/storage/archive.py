@@ -95,6 +95,8 @@ class Archive:
 
     def _store_files(self, results: Path, worker: str, result: CollectedResult) -> bytes:
         """Stores log and artifacts of a result; returns its line."""
+        if not (result.log or result.artifacts):
+            return encode_line(result.attempt, result.data, log=False, files=[])
         folder, files = results / ATTEMPTS / result.attempt, list[str]()
         if result.log:
             folder.mkdir(parents=True, exist_ok=True)
