@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from inbox_agent.evaluation.environment import IN_A_GAME
 from inbox_agent.protocol.layout import Setting
-from pipeline.config import Config, LocalTable, changed, checked, load_config
+from pipeline.config import Config, changed, checked, load_config
 from pipeline.core.facts import GenomeAdded
 from pipeline.core.runs import GENERATION_MAX
 from pipeline.errors import ConfigError, InputError, StalledError, disk_errors
@@ -206,7 +206,7 @@ def _overridden(
     if evaluator is not None:
         changes["evaluator"] = _evaluator_table(evaluator)
     if workers is not None:
-        changes["local"] = LocalTable(workers=workers, queue_depth=config.local.queue_depth)
+        changes["local"] = replace(config.local, workers=workers)
     if settings is not None:
         changes["settings"] = _plain(settings, "settings")
     return changed(config, changes, "open_farm")
