@@ -23,7 +23,6 @@ class Starts:
     def __init__(self, root: Path) -> None:
         self.root, self.folder, self.path = root, root / "gen-0001", root / "read.json"
         self.folder.mkdir()
-        self.ahead_ns = 2 * STEADY_NS
         self.rewrite("a", b"first")
         self.rewrite("b", b"second")
 
@@ -32,12 +31,12 @@ class Starts:
         (self.folder / name).write_bytes(data)
         os.utime(self.folder / name, ns=(LONG_AGO_NS, LONG_AGO_NS))
 
-    def start(self) -> set[str]:
+    def start(self, looked_at_ns: int | None = None) -> set[str]:
         """The files that a host reads at its start; the others it knows. What it takes is what the files have."""
         snapshots = Snapshots(self.root / "snapshots")
         files = GenomeFiles(snapshots, self.folder, 1000)
         look = files.look()
-        looked_at_ns = max(stamp.changed_ns for stamp in look.values()) + self.ahead_ns
+        looked_at_ns = looked_at_ns or self.later_ns()
         memory = ReadFiles(self.path, snapshots)
         known = memory.unchanged(1, look, files.bytes_max)
         genomes = snapshots.import_folder(self.folder, known=known)
@@ -46,6 +45,11 @@ class Starts:
             assert snapshots.content(genome.sha256, genome.name) == (self.folder / genome.name).read_bytes()
         memory.remember(1, look, looked_at_ns, genomes)
         return look.keys() - known.keys()
+
+    def later_ns(self) -> int:
+        """A time when the last changes of all files are over for long."""
+        look = GenomeFiles(Snapshots(self.root / "other"), self.folder, 1000).look()
+        return max(stamp.changed_ns for stamp in look.values()) + 2 * STEADY_NS
 
     def digests(self, names: Iterable[str]) -> dict[str, str]:
         """Of the files as they are."""
@@ -102,10 +106,11 @@ def test_copy_that_keeps_its_time_is_read(starts: Starts) -> None:
 
 def test_file_that_has_just_changed_is_not_remembered(starts: Starts) -> None:
     """A second change at the same moment of the file system's clock would look the same."""
-    starts.ahead_ns = STEADY_NS // 2
     starts.rewrite("a", b"other")
+    changed_ns = starts.later_ns()
+    os.utime(starts.folder / "a", ns=(changed_ns, changed_ns))
     for _ in range(2):
-        assert "a" in starts.start()
+        assert "a" in starts.start(looked_at_ns=changed_ns + STEADY_NS // 2)
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"x")], ids=["lost", "other size"])
