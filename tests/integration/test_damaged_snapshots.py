@@ -99,7 +99,7 @@ def test_damaged_snapshot_without_file_stops_host(
 
     assert str(host.snapshot) in response.fatal
     assert "this host's snapshot of a.bin is damaged" in response.fatal
-    assert (response.sent, response.error, response.write_problem) == ({attempt(1): False}, "", None)
+    assert (response.sent, response.error, response.write_problem) == ({}, "", None)
     assert host.files.names("inbox") == ["tmp"]
 
 

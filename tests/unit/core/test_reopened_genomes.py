@@ -111,6 +111,16 @@ def test_failures_before_do_not_count() -> None:
     assert core.farm.genomes[0].fitness == 1.0
 
 
+def test_metrics_and_evaluators_of_reopened_genomes_are_not_counted() -> None:
+    """The tables have no column for a metric that only superseded attempts have."""
+    core = finished()
+    for genome in (1, 2):
+        assert core.farm.counts.evaluators
+        core.record(reopened(genome))
+
+    assert (core.farm.counts.evaluators, core.farm.counts.metrics) == ({}, {})
+
+
 def test_genome_with_an_open_attempt_cannot_be_reopened() -> None:
     """What was issued for other bytes is withdrawn first."""
     core = CoreHarness("w0", genomes=1)
