@@ -111,14 +111,14 @@ def test_missing_answer_has_deadline(peer: Peer) -> None:
 
 def test_end_of_connection_wakes_all_that_wait(peer: Peer) -> None:
     """And every later request fails at once."""
-    rung = threading.Event()
-    waiting = [peer.channel.ask([messages.close()]), peer.channel.ask([messages.close()], lambda _: rung.set())]
+    done = threading.Event()
+    waiting = [peer.channel.ask([messages.close()]), peer.channel.ask([messages.close()], lambda _: done.set())]
     peer.sock.close()
 
     for exchange in waiting:
         with pytest.raises(SMBException, match="closed the connection"):
             exchange.replies(soon())
-    assert rung.wait(PATIENCE_S)
+    assert done.wait(PATIENCE_S)
     with pytest.raises(SMBException, match="closed the connection"):
         peer.channel.ask([messages.close()])
 
