@@ -97,9 +97,12 @@ class Transaction:
     def charge(self, attempt: Attempt) -> None:
         """Charges a loss to the genome that was being evaluated. After `attempts_max` charges, on two workers if there
         are two, it is poison: its trials settle as failed, and its charges are subtracted from the workers' losses.
+
+        If the host's operating system was restarted since the attempt was issued, a game beside it may be the cause.
         """
         genome = attempt.trial.genome
-        if attempt.charged or attempt.by_host or attempt.superseded:
+        has_other_suspects = attempt.is_from_before(self.farm.boot_id) and not attempt.alone_on_system
+        if attempt.charged or attempt.by_host or attempt.superseded or has_other_suspects:
             return
         self.add(GenomeCharged(attempt=attempt.id, genome=genome.number, worker=attempt.worker))
         if self._is_poison(genome):

@@ -60,6 +60,7 @@ REGRESSIONS = {
     64737: "two shares were swapped at first contact, and were not taken over again",
     67844: "a new agent acted at once after its announcement took seconds to write",
     81246: "an agent on a foreign disk repeated a failed heartbeat only at the next poll",
+    111781: "a share that could not be read after a crash of the host's system charged another game's genome",
     147977: "a worker with a share that could be read for the first time was restarted before its agent could answer",
     91145: "a worker on probation got the genome that crashes it, until every worker was excluded",
     139418: "a scan in progress during a restore showed an old heartbeat, and its worker got an attempt",

@@ -177,3 +177,24 @@ def test_crash_while_files_are_published_isolates_them_as_well() -> None:
     (ended,) = facts_of(system.crash(), f.AttemptEnded)
 
     assert (ended.attempt, ended.outcome, ended.run_alone) == (held.id, Outcome.WITHDRAWN, True)
+
+
+def test_share_that_cannot_be_read_after_a_crash_charges_nothing() -> None:
+    """Its suspect was alone in its queue when the system ended, and another game beside it may have been the cause."""
+    system = CrashingSystem("w0", "w1", genomes=2)
+    system.crash()
+    core = system.core
+    (held,) = system.held_by("w0")
+    assert held.run_alone
+    core.claim("w0")
+    core.shares["w0"].unknown = "disk error"
+    system.crash()
+
+    core.run(40)
+    assert core.farm.attempts[held.id].outcome is Outcome.LOST
+    assert system.charges == {}
+
+    core.shares["w0"].unknown = ""
+    core.publish_result(held.id, Outcome.INTERRUPTED)
+    core.run(2)
+    assert system.charges == {}
