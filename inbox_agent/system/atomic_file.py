@@ -27,12 +27,18 @@ def replace_file(path: Path, data: bytes, *, durable: bool = False) -> None:
         write_all(file.fileno(), data)
         if durable:
             os.fsync(file.fileno())
-    if durable and sys.platform != "win32":  # Windows opens no folders; NTFS keeps a journal of its names
-        folder = os.open(path.parent, os.O_RDONLY)
+    if durable:
+        flush_names(path.parent)
+
+
+def flush_names(folder: Path) -> None:
+    """Writes the names of a folder's entries to the disk. Raises OSError."""
+    if sys.platform != "win32":  # it opens no folders; NTFS keeps a journal of its names
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            os.fsync(descriptor)
         finally:
-            os.close(folder)
+            os.close(descriptor)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """A file of lines that one process appends to, and that any number may read meanwhile.
 
-Owns: that lines are appended whole, or not at all as far as the disk allows. A kill or a power failure may leave an
-incomplete line, which readers skip: the next append ends it first, and begins on a line of its own.
+Owns: that lines are appended whole, or not at all as far as the disk allows, and survive a power failure. If one comes
+during an append, or a kill, an incomplete line may be left, which readers skip: the next append ends it first, and
+begins on a line of its own.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from inbox_agent.system.atomic_file import write_all
+from inbox_agent.system.atomic_file import flush_names, write_all
 from inbox_agent.system.file_kind import open_regular
 from inbox_agent.system.file_retry import retry_while_busy
 
@@ -29,7 +30,7 @@ class LineFile:
         self._descriptor: int | None = None
 
     def append(self, lines: bytes) -> None:
-        """Appends complete lines in one write.
+        """Appends complete lines in one write; they are on the disk when this returns.
 
         Raises:
             OSError: they may be repeated later; what a full disk took of them is taken back.
@@ -40,6 +41,9 @@ class LineFile:
         before = os.fstat(descriptor).st_size
         try:
             write_all(descriptor, lines)
+            _flush(descriptor)
+            if not before:
+                flush_names(self.path.parent)
         except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, before)
@@ -60,6 +64,7 @@ class LineFile:
             descriptor = retry_while_busy(self._open_for_append)
         except FileNotFoundError:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            flush_names(self.path.parent.parent)
             descriptor = retry_while_busy(self._open_for_append)
         try:
             if os.lseek(descriptor, 0, os.SEEK_END):
@@ -73,6 +78,11 @@ class LineFile:
 
     def _open_for_append(self) -> int:
         return open_regular(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+
+
+def _flush(descriptor: int) -> None:
+    """Writes a file's content to its disk; its times may come later. Raises OSError."""
+    (os.fsync if sys.platform == "win32" else os.fdatasync)(descriptor)
 
 
 @dataclass(frozen=True, slots=True)

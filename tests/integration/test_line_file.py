@@ -1,9 +1,11 @@
 """A file of lines: appended whole, also after a kill, a power failure or a full disk; read line by line."""
 
+import errno
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,6 +43,42 @@ def test_appended_lines_are_read_in_order(file: LineFile, path: Path) -> None:
         (2, 4, b"two"),
         (3, 8, b"three"),
     ]
+
+
+def test_lines_are_on_the_disk_when_append_returns(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each append is flushed once, after it was written: a power failure then takes no line of a counted result."""
+    flushed = list[int]()
+    name = "fsync" if sys.platform == "win32" else "fdatasync"
+    flush: Callable[[int], None] = getattr(os, name)
+
+    def observed(descriptor: int) -> None:
+        flushed.append(os.fstat(descriptor).st_size)
+        flush(descriptor)
+
+    monkeypatch.setattr(os, name, observed)
+    file = LineFile(path)
+    file.append(b"one\n")
+    file.append(b"two\n")
+    file.close()
+
+    assert flushed == [4, 8]
+
+
+def test_lines_that_cannot_be_flushed_are_taken_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller counts nothing then, and may append them again."""
+    LineFile(path).append(b"one\n")
+    with monkeypatch.context() as failing:
+
+        def fail(descriptor: int) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        failing.setattr(os, "fsync" if sys.platform == "win32" else "fdatasync", fail)
+        with pytest.raises(OSError, match="Input/output error"):
+            LineFile(path).append(b"two\n")
+
+    assert path.read_bytes() == b"one\n"
+    LineFile(path).append(b"two\n")
+    assert contents(path) == [b"one", b"two"]
 
 
 @pytest.mark.parametrize("torn", [b"tw", b"two\nthr", b"\0\0\0\0", b"two\0\0\0"])
