@@ -4,12 +4,13 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: setup demo unit test test-system system-programs test-windows test-powershell coverage lint bench prove fuzz \
-	chaos attacks vm-image test-vm test-vm-short soak pictures reference lock sbom docs clean
+	chaos attacks vm-image test-vm test-vm-short power-cuts soak pictures reference lock sbom docs clean
 
 SEEDS ?= 1000
 RUNS ?= 20
 HOURS ?= 1
 MINUTES ?= 1
+CUTS ?= 10
 UV := 0.13.9
 COMPILE = $(BIN)/python -m uv pip compile pyproject.toml - --upgrade --universal --python-version 3.11 \
 	--generate-hashes --custom-compile-command "make lock" --quiet
@@ -88,6 +89,10 @@ test-vm: vm-image
 
 test-vm-short: vm-image
 	$(BIN)/python -m pytest -m vm -k freeze
+
+# A guest that runs host and local workers is reset while it plays.
+power-cuts: .venv/dev
+	$(BIN)/python -m tests.programs.power_cuts --cuts $(CUTS)
 
 soak: vm-image
 	$(BIN)/python -m tests.programs.soak --hours $(HOURS)
