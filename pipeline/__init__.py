@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import (
     BundleError,
     ConfigError,
+    FarmClosed,
     GenomeError,
     HostError,
     InputError,
@@ -30,6 +31,7 @@ __all__ = [
     "BundleError",
     "ConfigError",
     "Evaluator",
+    "FarmClosed",
     "Fitness",
     "GenomeError",
     "HostError",

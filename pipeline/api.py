@@ -1,11 +1,13 @@
 """The Python API: `with open_farm(root) as farm: farm.evaluate(genomes)`.
 
 Owns: what a caller sees of a run: fitness by name, progress, and files in `results/`. A failed genome does not raise.
+Threads: any may call; the host has a thread of its own (`host_thread`).
 """
 
 import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +19,14 @@ from inbox_agent.evaluation.environment import IN_A_GAME
 from inbox_agent.protocol.layout import Setting
 from pipeline.config import Config, changed, checked, load_config
 from pipeline.core.facts import GenomeAdded
+from pipeline.core.model import Genome
 from pipeline.core.runs import GENERATION_MAX
-from pipeline.errors import ConfigError, InputError, StalledError, disk_errors
+from pipeline.errors import ConfigError, FarmClosed, InputError, StalledError, disk_errors
 from pipeline.host.host import Ending, Host
+from pipeline.host.host_thread import HostThread, PlayingTurn, result_of
+from pipeline.host.submissions import Submissions
 from pipeline.paths import GENERATION_FOLDER, GENERATION_GLOB
-from pipeline.storage.submitted_genomes import GenomeSource, put_genomes
+from pipeline.storage.submitted_genomes import GenomeSource, genome_content, put_genomes
 from pipeline.views.progress import Progress
 from pipeline.views.results import failure_reason, genome_status
 
@@ -62,29 +67,28 @@ class WorkerHandle:
 
 
 class OpenFarm:
-    """An open farm; created by `open_farm`."""
+    """An open farm; created by `open_farm`. Any thread may call, also to close it."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: HostThread) -> None:
         self._host = host
+        self._playing = PlayingTurn()
+        self._open: Submissions[Fitness] | None = None  #: of the open generation
+        self._submitted = 0  #: genomes, to the open generation
 
     @property
     def generation(self) -> int:
         """The number of the generation evaluated last; 0 before the first."""
-        return self._host.farm.generation
+        return self._host.call(lambda host: host.farm.generation)
 
     @property
     def results(self) -> Path:
         """The results folder of the generation evaluated last."""
-        return self._host.paths.results(self.generation)
+        return self._host.call(lambda host: host.paths.results(host.farm.generation))
 
     @property
     def workers(self) -> list[WorkerHandle]:
         """The workers, with the process ids of the local ones."""
-        local = set(self._host.local_workers.names())
-        return [
-            WorkerHandle(name, self._host.local_workers.pid(name) if name in local else None)
-            for name in self._host.farm.workers
-        ]
+        return self._host.call(_workers)
 
     def evaluate(
         self,
@@ -97,58 +101,148 @@ class OpenFarm:
 
         A genome is any object with bytes (`bytes`, `bytearray`, `memoryview`, a numpy array), or the path of a file.
         If the call fails before the generation is begun, for whatever reason, files and numbers are as before it.
+        A call that another thread makes meanwhile waits for its turn. `on_progress` is called in the calling thread.
 
         Raises:
             InputError: genomes (GenomeError), number or settings cannot be used; nothing was begun.
             StalledError: no worker can go on, or everything fails from the start.
             HostError: this host's disk or ledger failed; leave the block and open the farm again.
             LedgerError: the ledger is damaged.
+            FarmClosed: the farm is closed.
         """
-        number = self._next_generation() if generation is None else _number(generation)
+        number = None if generation is None else _number(generation)
         if on_progress is not None and not callable(on_progress):
             raise InputError(f"on_progress: expected a function, found {type(on_progress).__name__}")
-        before = self.generation
-        try:
-            with put_genomes(self._host.paths.genomes(number), genomes, lambda: self._recorded(number)):
-                self._host.begin(number)
-        except InputError:
-            self._host.load(before)
-            raise
-        ending = self.play(on_progress)
-        if ending.diagnosis:
-            raise StalledError(f"{ending.diagnosis}\nevaluate with generation={number} to resume")
-        return self.scores()
+        with self._playing.turn("evaluate"):
+            begun = self._host.call(lambda host: _begin(host, number, genomes))
+            ending = self._host.play(on_progress)
+            if ending.diagnosis:
+                raise StalledError(f"{ending.diagnosis}\nevaluate with generation={begun} to resume")
+            if ending.stopped:
+                raise FarmClosed(f"the farm was closed; evaluate with generation={begun} to resume")
+            return self.scores()
 
-    def play(self, on_progress: Callable[[Progress], None] | None = None) -> Ending:
-        """Runs the generation that was begun; for callers that begin it themselves."""
-        return self._host.play(on_progress)
+    @contextmanager
+    def open_generation(self, number: int | None = None) -> Iterator[int]:
+        """Opens a generation for a block that submits its genomes one at a time: the next one unless a number is given.
+
+        Yields its number. The end of the block waits until everything submitted is settled. If the block raises,
+        playing stops, and futures without a result raise FarmClosed; what is counted is kept. With the same number the
+        generation goes on: what is submitted again with the same name and bytes is answered from the ledger.
+
+        Raises:
+            InputError: number or settings cannot be used; nothing was begun.
+            StalledError: no worker can go on, or everything fails from the start; unfinished futures raise it, too.
+            HostError, LedgerError: as `evaluate`; unfinished futures raise it, too.
+            FarmClosed: the farm is closed.
+        """
+        chosen = None if number is None else _number(number)
+        with self._playing.turn("open_generation"):
+            begun, submissions = self._host.call(lambda host: _begin_submissions(host, chosen))
+            self._open, self._submitted = submissions, 0
+            playing = self._host.start_playing(on_facts=submissions.note)
+            playing.add_done_callback(lambda ended: submissions.fail(_why_ended(ended, begun)))
+            try:
+                yield begun
+                submissions.close()
+                ending = result_of(playing)
+            except BaseException:
+                self._host.abandon(playing)
+                raise
+            finally:
+                self._open = None
+            if not ending.finished:
+                raise _why_ended(playing, begun)
+
+    def submit(self, genome: GenomeSource, *, name: str | None = None) -> Future[Fitness]:
+        """Submits a genome to the open generation and returns at once; a result is told as soon as it is there.
+
+        The future can be cancelled until a worker has room for the genome; a genome that was cancelled is not part of
+        the generation. A failed genome is a result, too. Callbacks of the future are called in the farm's own thread:
+        they may submit, and must not block.
+
+        Args:
+            genome: any object with bytes, or the path of a file.
+            name: of its file. None: the number of this call in the open generation, so that a program that submits the
+                same genomes in the same order resumes.
+
+        Raises:
+            InputError: no generation is open. GenomeError: name or content cannot be used, or the name was used before.
+            FarmClosed: the farm is closed, or the block was left. StalledError, HostError, LedgerError: why the run
+                has ended.
+        """
+        if (submissions := self._open) is None:
+            self._host.call(lambda host: host)  # raises FarmClosed
+            raise InputError("submit: no generation is open; call it inside `with farm.open_generation():`")
+        if name is None:
+            with self._playing.counting:
+                self._submitted += 1
+                name = f"{self._submitted:06d}"
+        return submissions.submit(name, genome_content(name, genome))
 
     def progress(self) -> Progress:
         """The progress of the run."""
-        return self._host.progress()
+        return self._host.call(lambda host: host.progress())
 
     def scores(self) -> dict[str, Fitness]:
         """The result of every genome of the generation, by name."""
-        return {
-            genome.name: Fitness(
-                genome.fitness,
-                genome_status(genome),
-                failure_reason(genome),
-                [trial.fitness for trial in genome.trials],
-            )
-            for genome in self._host.farm.genomes
-        }
+        return self._host.call(lambda host: {genome.name: _fitness(genome) for genome in host.farm.genomes})
 
-    def _recorded(self, generation: int) -> set[str]:
-        """Names of the genomes that the ledger has of a generation."""
-        entries = self._host.ledger.entries_of(generation)
-        return {entry.fact.name for entry in entries if isinstance(entry.fact, GenomeAdded)}
 
-    def _next_generation(self) -> int:
-        numbers = [0, *self._host.ledger.generations()]
-        names = (path.name for path in self._host.paths.all_genomes.glob(GENERATION_GLOB))
-        numbers += [int(match[1]) for match in map(GENERATION_FOLDER.fullmatch, names) if match is not None]
-        return max(numbers) + 1
+def _workers(host: Host) -> list[WorkerHandle]:
+    local = set(host.local_workers.names())
+    return [WorkerHandle(name, host.local_workers.pid(name) if name in local else None) for name in host.farm.workers]
+
+
+def _begin(host: Host, generation: int | None, genomes: Mapping[str, GenomeSource]) -> int:
+    """Begins a generation with these genomes, or resumes it; returns its number."""
+    number, before = generation or _next_generation(host), host.farm.generation
+    try:
+        with put_genomes(host.paths.genomes(number), genomes, lambda: _recorded(host, number)):
+            host.begin(number)
+    except InputError:
+        host.load(before)
+        raise
+    return number
+
+
+def _begin_submissions(host: Host, generation: int | None) -> tuple[int, Submissions[Fitness]]:
+    number, before = generation or _next_generation(host), host.farm.generation
+    try:
+        return number, host.begin_submissions(number, _fitness)
+    except InputError:
+        host.load(before)
+        raise
+
+
+def _recorded(host: Host, generation: int) -> set[str]:
+    """Names of the genomes that the ledger has of a generation."""
+    entries = host.ledger.entries_of(generation)
+    return {entry.fact.name for entry in entries if isinstance(entry.fact, GenomeAdded)}
+
+
+def _next_generation(host: Host) -> int:
+    numbers = [0, *host.ledger.generations()]
+    names = (path.name for path in host.paths.all_genomes.glob(GENERATION_GLOB))
+    numbers += [int(match[1]) for match in map(GENERATION_FOLDER.fullmatch, names) if match is not None]
+    return max(numbers) + 1
+
+
+def _fitness(genome: Genome) -> Fitness:
+    return Fitness(
+        genome.fitness, genome_status(genome), failure_reason(genome), [trial.fitness for trial in genome.trials]
+    )
+
+
+def _why_ended(playing: Future[Ending], generation: int) -> Exception:
+    """Why the run of an open generation has ended."""
+    error = playing.exception()
+    if isinstance(error, Exception):
+        return error
+    resume = f"go on with open_generation({generation})"
+    if error is None and (diagnosis := playing.result().diagnosis):
+        return StalledError(f"{diagnosis}\n{resume}")
+    return FarmClosed(f"generation {generation} was left; {resume}")
 
 
 @contextmanager
@@ -181,8 +275,11 @@ def open_farm(
     folder = _path("folder", folder)
     with disk_errors(root):
         root.mkdir(parents=True, exist_ok=True)
-    with Host(root, config, folder) as host:
+    host = HostThread(lambda: Host(root, config, folder))
+    try:
         yield OpenFarm(host)
+    finally:
+        host.close()
 
 
 def _path(what: str, path: Any) -> Path:

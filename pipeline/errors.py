@@ -5,6 +5,7 @@
     │   ├── ConfigError       2  pipeline.toml cannot be used
     │   ├── SecretError       2  a password cannot be fetched
     │   └── GenomeError       2  a genome cannot be used
+    ├── FarmClosed            2  the farm or its generation was closed
     ├── MissingExtraError     2  the libraries of the host are not installed, or cannot be used
     ├── ProjectBusyError      2  another process has this project open
     ├── TakeOverError         2  a share cannot be taken over
@@ -64,6 +65,12 @@ class SecretError(InputError):
 
 class GenomeError(InputError):
     """Genomes of a generation cannot be used. One line per genome says why, and what to do with its file."""
+
+
+class FarmClosed(PipelineError):
+    """The farm, or the block of its open generation, was left. Everything counted is kept; open it again."""
+
+    exit_code = ExitCode.BAD_INPUT
 
 
 class MissingExtraError(PipelineError, ImportError):

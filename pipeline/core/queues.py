@@ -3,7 +3,7 @@
 A local worker with games of milliseconds would wait for the host after each of them, so its queue grows to
 `AHEAD_S` of play, as long as the genomes in it are small. On shares of machines each attempt costs more to take back.
 
-Owns: the depth of a queue, and the room in it.
+Owns: the depth of a queue, the room in it, and how many trials all queues together need.
 Not here: which trial is queued (`assignment`).
 """
 
@@ -75,6 +75,11 @@ def _room(worker: Worker, depth: int) -> int:
     first = next(iter(worker.wanted.values()), None)
     plays_alone = first is not None and first.run_alone  # it began with an empty queue
     return 0 if plays_alone else max(0, depth - len(worker.wanted))
+
+
+def room_for_trials(farm: Farm, observed: Observed, queues: Queues) -> int:
+    """How many trials are to be open so that every queue is full, and one more for each worker waits; at least one."""
+    return max(1, sum(queues.depth_of(observed, worker) + 1 for worker in farm.usable()))
 
 
 def may_gather_results(farm: Farm) -> bool:

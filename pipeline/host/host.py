@@ -1,12 +1,12 @@
 """The host process: locks the state folder, manages the workers and plays generations one after another.
 
-Owns: the order of start-up and shutdown. Not here: which part knows which (`wiring`), rules of a generation
-(`core.runs`), decisions about trials and workers (`pipeline.core`). At most one host per state folder: the lock ends
-with the process.
+Owns: the order of start-up and shutdown, and how long a generation is played. At most one host per state folder: the
+lock ends with the process.
+Not here: which part knows which (`wiring`), how a generation is opened (`generation_opener`), decisions about trials
+and workers (`pipeline.core`).
 """
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,32 +16,29 @@ from types import TracebackType
 from typing import Self
 
 from inbox_agent.protocol.files import ShareFiles
-from inbox_agent.system.boot import boot_id
 from inbox_agent.system.file_lock import AlreadyLocked, FileLock
 from inbox_agent.system.long_paths import IN_A_PROJECT, too_long
 from pipeline.config import Config
 from pipeline.core import runs as rules
 from pipeline.core.dispatcher import stuck_reason
-from pipeline.core.facts import Fact, HostStarted, RunOpened, RunSettings
+from pipeline.core.facts import Fact
 from pipeline.core.farm import Farm
-from pipeline.core.model import WorkerState
+from pipeline.core.model import Genome, WorkerState
 from pipeline.core.queues import may_gather_results
 from pipeline.errors import InputError, ProjectBusyError, disk_errors
 from pipeline.host.control_loop import ControlLoop
-from pipeline.host.genome_folder import FileNotes, GenomeFolder
-from pipeline.host.genome_intake import GenomeIntake, stamps
+from pipeline.host.generation_opener import GenerationOpener, JoiningGenomes, OpenedGeneration
+from pipeline.host.genome_folder import FileNotes
 from pipeline.host.last_log import last_log
 from pipeline.host.outputs import Outputs
 from pipeline.host.project_evaluator import ProjectEvaluator
+from pipeline.host.submissions import Result, Submissions
 from pipeline.host.timers import SWEEP_INTERVAL_S, Timers
 from pipeline.host.wiring import build
-from pipeline.machines.connections import require_secrets
 from pipeline.machines.local_workers import LocalWorkers
 from pipeline.paths import ProjectPaths
 from pipeline.storage.collector import without_collector
 from pipeline.storage.ledger import Ledger
-from pipeline.storage.read_files import ReadFiles
-from pipeline.storage.snapshots import GenomeFiles
 from pipeline.views.fitness_history import FitnessHistory
 from pipeline.views.progress import Progress, measure_progress
 
@@ -87,8 +84,8 @@ class Host:
         self._evaluator = ProjectEvaluator(config, self.paths, evaluator_folder)
         self._loaded = False  #: whether the ledger was replayed into the farm
         self._fitness = FitnessHistory(config.generation.direction)
-        self.outputs: Outputs | None = None
-        self._folder: GenomeFolder | None = None  #: None: genomes are added at the begin only
+        self._opened: OpenedGeneration | None = None
+        self._opener = GenerationOpener(config, self.paths, self._parts, self._evaluator, self.load, self._record)
         self._timers: Timers | None = None
         self._stop = threading.Event()
 
@@ -115,6 +112,11 @@ class Host:
     def progress(self) -> Progress:
         """Where the open generation stands."""
         return measure_progress(self.farm, self.loop.observed, time.time(), self._fitness)
+
+    @property
+    def outputs(self) -> Outputs | None:
+        """The results folder of the generation that was begun last."""
+        return self._opened.outputs if self._opened is not None else None
 
     def share(self, worker: str) -> ShareFiles:
         """The files of a worker's share."""
@@ -157,39 +159,13 @@ class Host:
             InputError: it cannot be run as asked; nothing has changed. GenomeError if a genome is the reason.
             HostError: the ledger, a snapshot or the results could not be written.
         """
-        with without_collector():
-            self._begin(generation, fresh, retry_failed, accept_evaluator, follow_folder)
-
-    def _begin(
-        self, generation: int, fresh: bool, retry_failed: bool, accept_evaluator: bool, follow_folder: bool
-    ) -> None:
-        files = self._files(generation)
-        # Before the farm is switched: the attempts of another generation are not withdrawn for refused genomes.
-        resumes = self.ledger.has(generation) and not fresh
-        read_files = ReadFiles(self.paths.read_files, files.snapshots)
-        intake = GenomeIntake(files, read_files, generation, follows=follow_folder, resumes=resumes)
-        try:
-            self.load(generation)
-            settings = self.config.run_settings(self._evaluator.version())
-            opening = rules.opening_facts(
-                self.farm, generation, intake.genomes, settings, fresh=fresh, follow_folder=follow_folder
-            )
-            arrived = intake.before.keys() - {genome.name for genome in self.farm.genomes} - intake.refused.keys()
-            has_work = bool(opening or arrived or not self.farm.finished)
-            asked = {"retry_failed": retry_failed, "accept_evaluator": accept_evaluator}
-            self._open(generation, settings, opening, has_work=has_work, **asked)
-        except InputError:
-            self._parts.snapshots.discard_new()
-            raise
-        intake.remember()
-        self.outputs = Outputs(self.paths.results(generation))
-        if not self.farm.attempts:
-            self.outputs.move_aside()  # a run that has issued no attempt has no results: these are of an earlier run
-        self.loop.is_open = follow_folder and has_work
-        self._folder = GenomeFolder(files, self.farm, intake.before, self.loop.record) if follow_folder else None
-        if self._folder is not None:
-            self._folder.note_changed(self.farm, intake.genomes)
-            self._folder.note_refused(intake.refused)
+        self._opened = self._opener.open(
+            generation,
+            fresh=fresh,
+            retry_failed=retry_failed,
+            accept_evaluator=accept_evaluator,
+            follow_folder=follow_folder,
+        )
 
     def begin_again(self, generation: int, names: Sequence[str], *, accept_evaluator: bool = False) -> None:
         """Opens genomes of a generation once more, with the bytes that their files have now; no other is played.
@@ -198,34 +174,39 @@ class Host:
             InputError: they cannot be played again; nothing has changed. GenomeError if a file is the reason.
             HostError: the ledger or a snapshot could not be written.
         """
-        self.load(generation)
-        settings, files = self.config.run_settings(self._evaluator.version()), self._files(generation)
-        rules.refuse_to_replace(self.farm, generation, names, settings)
-        require_secrets(self.config, self.root)
-        there = stamps(files)
-        accepting = self._accepting_facts(settings, accepted=accept_evaluator)
-        genomes = [files.take(name) for name in sorted({*names} & there.keys())]
-        self._record([*self._starting_facts(), *accepting])
-        self._record(rules.replacing_facts(self.farm, names, genomes))
-        self.outputs = Outputs(self.paths.results(generation))
-        self.loop.is_open, self._folder = False, None
+        self._opened = self._opener.open_again(generation, names, accept_evaluator=accept_evaluator)
+
+    def begin_submissions(self, generation: int, result: Callable[[Genome], Result]) -> Submissions[Result]:
+        """Opens or resumes a generation to which genomes are submitted one at a time; `result` is told of each.
+
+        The caller passes the facts that `play` reports to `Submissions.note`.
+
+        Raises:
+            InputError: it cannot be run with these settings; nothing has changed.
+            HostError: the ledger or the results could not be written.
+        """
+        self._opened, submissions = self._opener.open_for_submissions(generation, result)
+        return submissions
 
     def play(
         self,
         on_progress: Callable[[Progress], None] | None = None,
         on_facts: Callable[[list[Fact]], None] = lambda _facts: None,
+        proceed: Callable[[], bool] = lambda: True,
     ) -> Ending:
         """Plays the open generation until it is finished, cannot go on, or `stop` is called.
 
-        `on_facts` gets the facts of each tick; `on_progress` is called four times a second and at the end.
+        `on_facts` gets the facts of each tick; `on_progress` is called four times a second and at the end. `proceed` is
+        called after each tick: if it returns False, playing stops.
 
         Raises:
             HostError: this host's disk or ledger failed; what is recorded is kept, the same call resumes.
             LedgerError: the ledger is damaged.
         """
-        assert self.outputs is not None, "begin comes first"
+        assert self._opened is not None, "begin comes first"
+        outputs = self._opened.outputs
         if self.is_finished:
-            self.outputs.write(self.farm)
+            outputs.write(self.farm)
             return self._ending(finished=True)
         self._parts.live_status.write(self.progress())  # at once: the file may still be of the generation before
         self.local_workers.prepare()
@@ -235,16 +216,20 @@ class Host:
             self._timers = Timers(self._parts.wakeups)
             self._closing.callback(self._timers.close)
         try:
-            return self._play(self.outputs, self._timers, on_progress, on_facts)
+            return self._play(outputs, self._timers, on_progress, on_facts, proceed)
         finally:
-            with disk_errors(self.outputs.folder):
+            with disk_errors(outputs.folder):
                 self._parts.archive.close()
             if not self.loop.commit_failed and not self.farm.finished:
-                self.outputs.write(self.farm)
+                outputs.write(self.farm)
 
     def stop(self) -> None:
         """Makes `play` return soon; any thread and any signal handler may call."""
         self._stop.set()
+        self.wake()
+
+    def wake(self) -> None:
+        """Starts the next tick now; any thread may call."""
         self._parts.wakeups.wake()
 
     def close(self) -> None:
@@ -272,10 +257,11 @@ class Host:
         timers: Timers,
         on_progress: Callable[[Progress], None] | None,
         on_facts: Callable[[list[Fact]], None],
+        proceed: Callable[[], bool],
     ) -> Ending:
         parts, progress_due = self._parts, 0.0
         while True:
-            facts = [*self._update_folder(), *self.loop.tick()]
+            facts = [*self._join(), *self.loop.tick()]
             self._count(facts)
             finished = self.is_finished
             if finished:  # before callbacks and hooks, which may read them
@@ -287,7 +273,7 @@ class Host:
             parts.hooks.notify(facts, self.farm)
             if finished:
                 return self._ending(finished=True)
-            if self._stop.is_set():
+            if self._stop.is_set() or not proceed():
                 return self._ending(stopped=True)
             if diagnosis := self._stuck_reason():
                 parts.hooks.notify_stuck(self.farm, diagnosis)
@@ -306,53 +292,24 @@ class Host:
         """Whether nothing more will be played: files may still join a generation that was finished once."""
         return self.farm.finished and not self.loop.is_open
 
-    def _update_folder(self) -> list[Fact]:
-        """Lets new files join if the run follows its folder; returns their facts."""
-        if self._folder is None:
+    def _join(self) -> list[Fact]:
+        """Lets more genomes join if they may; returns the facts."""
+        if (joining := self._joining) is None:
             return []
-        joined = self._folder.update(self.farm)
-        self.loop.is_open = self._folder.is_open(self.farm)
+        joined = joining.update(self.farm)
+        self.loop.is_open = joining.is_open(self.farm)
         return joined
 
+    @property
+    def _joining(self) -> JoiningGenomes | None:
+        return self._opened.joining if self._opened is not None else None
+
     def _wait_s(self) -> float:
-        return SWEEP_INTERVAL_S if self._folder is None else min(SWEEP_INTERVAL_S, self._folder.wait_s(self.farm))
+        return SWEEP_INTERVAL_S if self._joining is None else min(SWEEP_INTERVAL_S, self._joining.wait_s(self.farm))
 
     def _ending(self, *, finished: bool = False, stopped: bool = False, diagnosis: str = "") -> Ending:
-        files = self._folder.notes if self._folder is not None else FileNotes()
+        files = self._joining.notes if self._joining is not None else FileNotes()
         return Ending(finished, stopped, diagnosis, files)
-
-    def _files(self, generation: int) -> GenomeFiles:
-        bytes_max = self.config.generation.genome_bytes_max
-        return GenomeFiles(self._parts.snapshots, self.paths.genomes(generation), bytes_max)
-
-    def _starting_facts(self) -> list[Fact]:
-        started = HostStarted(pid=os.getpid(), workers=len(self.config.worker_names()), boot_id=boot_id())
-        # Attempts on workers that are no longer configured will never be played.
-        return [started, *rules.withdrawals(self.farm, "no longer configured", self.farm.retired)]
-
-    def _open(
-        self,
-        generation: int,
-        settings: RunSettings,
-        opening: list[Fact],
-        *,
-        has_work: bool,
-        retry_failed: bool,
-        accept_evaluator: bool,
-    ) -> None:
-        """Records that a generation is opened or resumed. Raises InputError before anything of it is recorded."""
-        known = self.farm.generation == generation
-        if has_work or retry_failed:
-            require_secrets(self.config, self.root)
-        is_new = any(isinstance(fact, RunOpened) for fact in opening)
-        if is_new:
-            self.loop.record(rules.withdrawals(self.farm, "begun afresh"))
-        # A new run has no failed trials yet.
-        reopening = rules.reopening_facts(self.farm) if retry_failed and known and not is_new else []
-        # A finished generation without new work is not resumed: same facts, same outputs.
-        if has_work or reopening:
-            accepting = [] if is_new else self._accepting_facts(settings, accepted=accept_evaluator)
-            self._record([*self._starting_facts(), *accepting, *opening, *reopening])
 
     def _record(self, facts: list[Fact]) -> None:
         self.loop.record(facts)
@@ -361,26 +318,6 @@ class Host:
     def _count(self, facts: list[Fact]) -> None:
         for fact in facts:
             self._fitness.note(self.farm.generation, fact)
-
-    def _accepting_facts(self, settings: RunSettings, *, accepted: bool) -> list[Fact]:
-        """The facts that let a generation go on with another evaluator; none if it is the same.
-
-        Raises:
-            InputError: it is another one, and that was not accepted.
-        """
-        # Without any fitness nothing is mixed: that of a worker may have been the wrong one.
-        accepted = accepted or not (settings.evaluator_version or rules.has_fitness(self.farm))
-        if accepted and self.farm.evaluator_version != settings.evaluator_version:
-            return rules.accepting_facts(self.farm, settings)
-        if rules.evaluator_differs(self.farm, settings):
-            before, now = self.farm.evaluator_version, settings.evaluator_version
-            changes = self._evaluator.changes_since(before) or "its files are not known any more"
-            raise InputError(
-                f"generation {self.farm.generation} was begun with evaluator {before}, and it is {now} now: {changes}; "
-                "put it back, begin it anew with --fresh, or go on with --accept-evaluator, which counts "
-                "fitness of both"
-            )
-        return []
 
     def _stuck_reason(self) -> str:
         reason = stuck_reason(self.farm, len(self.farm.workers))

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from inbox_agent.system.atomic_file import write_all
+from inbox_agent.system.atomic_file import replace_file, write_all
 from inbox_agent.system.file_retry import retry_while_busy
 from pipeline.errors import GenomeError, disk_errors
 from pipeline.storage.snapshots import is_ignored, refuse_bad_name
@@ -59,6 +59,28 @@ def put_genomes(folder: Path, genomes: Mapping[str, GenomeSource], recorded: Cal
                 undo.pop_all()
 
 
+def put_genome(folder: Path, name: str, content: bytes) -> None:
+    """Writes the file of one genome into the folder of an open generation; replaces one that is there.
+
+    Raises:
+        GenomeError: something else has its name, or the disk has no file of that name.
+        HostError: the folder cannot be written.
+    """
+    path = folder / name
+    if os.path.lexists(path) and not path.is_file():
+        raise GenomeError(f"{path}: not a regular file; move it away")
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _name_errors(name):
+            retry_while_busy(lambda: replace_file(path, content))
+
+
+def genome_content(name: Any, source: Any) -> bytes:
+    """The bytes of one genome: of any object with bytes, or of a file. Raises GenomeError, also for its name."""
+    refuse_names([name], windows=os.name == "nt")
+    return _content(name, source)
+
+
 def refuse_names(names: Iterable[str], *, windows: bool) -> None:
     """Refuses names that cannot be stored as genome files, before any is written.
 
@@ -98,18 +120,27 @@ def _stage(staged: Path, genomes: Mapping[str, GenomeSource], names: Iterable[st
     for name in names:
         data = _content(name, genomes[name])
         try:
-            with open(staged / name, "xb", buffering=0) as file, disk_errors(staged):
+            with _name_errors(name), open(staged / name, "xb", buffering=0) as file, disk_errors(staged):
                 write_all(file.fileno(), data)
         except FileExistsError as error:
             reason = "this disk has one file for it and for another of these names; rename one"
             raise GenomeError(f"genome name {name!r}: {reason}") from error
-        except OSError as error:
-            too_long = os.name == "nt" and error.errno == errno.ENOENT  # Windows says so of a path that is too long
-            if too_long or error.errno in _BAD_NAME:
-                why = "its path is too long" if too_long else error.strerror
-                raise GenomeError(f"genome name {name!r}: {why}; choose another") from error
+        except OSError:
             with disk_errors(staged):
                 raise
+
+
+@contextmanager
+def _name_errors(name: str) -> Iterator[None]:
+    """Around making a file: raises GenomeError if the disk has none of that name."""
+    try:
+        yield
+    except OSError as error:
+        too_long = os.name == "nt" and error.errno == errno.ENOENT  # Windows says so of a path that is too long
+        if too_long or error.errno in _BAD_NAME:
+            why = "its path is too long" if too_long else error.strerror
+            raise GenomeError(f"genome name {name!r}: {why}; choose another") from error
+        raise
 
 
 def _content(name: str, source: Any) -> bytes:

@@ -6,7 +6,13 @@ from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
 from pipeline.core.limits import Limits
 from pipeline.core.model import Attempt, WorkerState
-from pipeline.core.queues import AHEAD_BYTES_MAX, DEPTH_MAX, GAMES_MEASURED_MIN, may_gather_results
+from pipeline.core.queues import (
+    AHEAD_BYTES_MAX,
+    DEPTH_MAX,
+    GAMES_MEASURED_MIN,
+    may_gather_results,
+    room_for_trials,
+)
 from tests.harness.core import CoreHarness, facts_of
 
 pytestmark = pytest.mark.rules
@@ -267,3 +273,29 @@ def test_results_are_gathered_while_no_worker_waits(held: tuple[int, int], gathe
             core.record(f.AttemptEnded(attempt=attempt.id, outcome=Outcome.WITHDRAWN, by_host=True))
 
     assert may_gather_results(core.farm) is gathers
+
+
+# ------------------------------------------------------------------------------------------------ trials that are open
+
+
+def test_room_for_trials_fills_every_queue_and_keeps_one_in_reserve() -> None:
+    """A worker that finishes a game gets the next one in the same tick."""
+    core = local_farm("w0", "w1", depth=3)
+
+    assert room_for_trials(core.farm, core.observed, core.queues) == 2 * (3 + 1)
+
+
+def test_room_for_trials_grows_with_the_queues() -> None:
+    core = local_farm("w0", depth=2)
+
+    play(core, GAMES_MEASURED_MIN, 0.001)
+
+    assert room_for_trials(core.farm, core.observed, core.queues) == 51 + 1
+
+
+def test_one_trial_may_be_open_without_a_usable_worker() -> None:
+    """So that the farm says why it cannot go on."""
+    core = local_farm("w0")
+    core.farm.workers["w0"].state = WorkerState.OUT
+
+    assert room_for_trials(core.farm, core.observed, core.queues) == 1
