@@ -27,6 +27,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "pipeline.paths": (),
     "pipeline.secrets": ("inbox_agent.system.text_encoding", "pipeline.errors"),
     "pipeline.core": ("inbox_agent.protocol.layout",),
+    "pipeline.core.params": ("pipeline.errors",),
     "pipeline.core.runs": ("pipeline.errors", "pipeline.paths"),
     "pipeline.config": (
         "hyperv_ops",
