@@ -17,13 +17,15 @@ from inbox_agent.evaluation.environment import IN_A_GAME
 from inbox_agent.protocol.layout import Setting
 from pipeline.config import Config, changed, checked, load_config
 from pipeline.core.facts import GenomeAdded
+from pipeline.core.params import Params, checked_params
 from pipeline.core.runs import GENERATION_MAX
 from pipeline.errors import ConfigError, InputError, StalledError, disk_errors
+from pipeline.host.genome_fitness import Fitness, genome_fitness
 from pipeline.host.host import Ending, Host
 from pipeline.paths import GENERATION_FOLDER, GENERATION_GLOB
 from pipeline.storage.submitted_genomes import GenomeSource, put_genomes
 from pipeline.views.progress import Progress
-from pipeline.views.results import failure_reason, genome_status
+from pipeline.views.table import Table, results_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,16 +43,6 @@ class Evaluator:
     inherited: Sequence[str] = ()  #: further variables that games inherit; `*` stands for any characters
     files: Sequence[str] | None = None  #: patterns of the files whose content is compared; None: the usual ones
     version: str | None = None  #: a name that is compared instead of files
-
-
-@dataclass(frozen=True, slots=True)
-class Fitness:
-    """The result of one genome."""
-
-    value: float | None  #: mean over its trials; None unless every one of them has a fitness
-    status: str  #: `completed`, `failed`, or `open` if the run was stopped before
-    reason: str  #: why it has no fitness
-    trials: list[float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +82,15 @@ class OpenFarm:
         self,
         genomes: Mapping[str, GenomeSource],
         *,
+        params: Mapping[str, Mapping[str, Setting]] | None = None,
         generation: int | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> dict[str, Fitness]:
         """Evaluates genomes, given by file name, as one generation: the next one unless a number is given.
 
         A genome is any object with bytes (`bytes`, `bytearray`, `memoryview`, a numpy array), or the path of a file.
+        `params` are plain values by genome and name, which are recorded with the genome and shown in the results; they
+        stay as they were first recorded. Without genomes no generation is begun, and there are no results.
         If the call fails before the generation is begun, for whatever reason, files and numbers are as before it.
 
         Raises:
@@ -107,10 +102,14 @@ class OpenFarm:
         number = self._next_generation() if generation is None else _number(generation)
         if on_progress is not None and not callable(on_progress):
             raise InputError(f"on_progress: expected a function, found {type(on_progress).__name__}")
-        before = self.generation
+        recorded, before = dict[str, Params](), self.generation
+        if isinstance(genomes, Mapping):  # anything else is refused below
+            recorded = checked_params(params, genomes)
+            if not genomes and not self._has_genomes(number):
+                return {}
         try:
             with put_genomes(self._host.paths.genomes(number), genomes, lambda: self._recorded(number)):
-                self._host.begin(number)
+                self._host.begin(number, params=recorded)
         except InputError:
             self._host.load(before)
             raise
@@ -129,15 +128,16 @@ class OpenFarm:
 
     def scores(self) -> dict[str, Fitness]:
         """The result of every genome of the generation, by name."""
-        return {
-            genome.name: Fitness(
-                genome.fitness,
-                genome_status(genome),
-                failure_reason(genome),
-                [trial.fitness for trial in genome.trials],
-            )
-            for genome in self._host.farm.genomes
-        }
+        farm, results = self._host.farm, self.results
+        return {genome.name: genome_fitness(farm, genome, results) for genome in farm.genomes}
+
+    def table(self) -> Table:
+        """The genomes of the generation as the columns of `results.csv`: `pandas.DataFrame(farm.table())`."""
+        return results_table(self._host.farm)
+
+    def _has_genomes(self, generation: int) -> bool:
+        """Whether the generation was begun, or its folder is there."""
+        return self._host.ledger.has(generation) or self._host.paths.genomes(generation).exists()
 
     def _recorded(self, generation: int) -> set[str]:
         """Names of the genomes that the ledger has of a generation."""

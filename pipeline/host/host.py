@@ -9,7 +9,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +25,7 @@ from pipeline.core.dispatcher import stuck_reason
 from pipeline.core.facts import Fact, HostStarted, RunOpened, RunSettings
 from pipeline.core.farm import Farm
 from pipeline.core.model import WorkerState
+from pipeline.core.params import Params
 from pipeline.core.queues import may_gather_results
 from pipeline.errors import InputError, ProjectBusyError, disk_errors
 from pipeline.host.control_loop import ControlLoop
@@ -147,21 +148,29 @@ class Host:
         retry_failed: bool = False,
         accept_evaluator: bool = False,
         follow_folder: bool = False,
+        params: Mapping[str, Params] | None = None,
     ) -> None:
         """Opens a generation, or resumes it; `accept_evaluator` resumes one that was begun with another evaluator.
 
         With `follow_folder` files that appear while it is played join, and files that change are named: their genomes
-        keep the bytes that were read first. Without it a genome whose file has other bytes is refused.
+        keep the bytes that were read first. Without it a genome whose file has other bytes is refused. `params` are
+        recorded with the genomes of these names that the generation does not have yet.
 
         Raises:
             InputError: it cannot be run as asked; nothing has changed. GenomeError if a genome is the reason.
             HostError: the ledger, a snapshot or the results could not be written.
         """
         with without_collector():
-            self._begin(generation, fresh, retry_failed, accept_evaluator, follow_folder)
+            self._begin(generation, fresh, retry_failed, accept_evaluator, follow_folder, params or {})
 
     def _begin(
-        self, generation: int, fresh: bool, retry_failed: bool, accept_evaluator: bool, follow_folder: bool
+        self,
+        generation: int,
+        fresh: bool,
+        retry_failed: bool,
+        accept_evaluator: bool,
+        follow_folder: bool,
+        params: Mapping[str, Params],
     ) -> None:
         files = self._files(generation)
         # Before the farm is switched: the attempts of another generation are not withdrawn for refused genomes.
@@ -171,8 +180,9 @@ class Host:
         try:
             self.load(generation)
             settings = self.config.run_settings(self._evaluator.version())
+            genomes = rules.with_params(intake.genomes, params)
             opening = rules.opening_facts(
-                self.farm, generation, intake.genomes, settings, fresh=fresh, follow_folder=follow_folder
+                self.farm, generation, genomes, settings, fresh=fresh, follow_folder=follow_folder
             )
             arrived = intake.before.keys() - {genome.name for genome in self.farm.genomes} - intake.refused.keys()
             has_work = bool(opening or arrived or not self.farm.finished)

@@ -127,7 +127,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "pipeline": (
         "pipeline.api",
         "pipeline.errors",
+        "pipeline.host.genome_fitness",
         "pipeline.views.progress",
+        "pipeline.views.table",
     ),
     "pipeline.cli": (
         "hyperv_ops",
