@@ -20,12 +20,14 @@ from pipeline.errors import (
     StalledError,
     TakeOverError,
     VmError,
-    host_extra,
+    needs_extra,
 )
 
 if TYPE_CHECKING:
-    from pipeline.api import Evaluator, Fitness, OpenFarm, open_farm
+    from pipeline.api import Evaluator, OpenFarm, open_farm
+    from pipeline.host.genome_fitness import Fitness
     from pipeline.views.progress import Progress
+    from pipeline.views.table import Table
 
 __all__ = [
     "BundleError",
@@ -44,6 +46,7 @@ __all__ = [
     "ProjectBusyError",
     "SecretError",
     "StalledError",
+    "Table",
     "TakeOverError",
     "VmError",
     "open_farm",
@@ -55,7 +58,7 @@ if not TYPE_CHECKING:  # a type checker would accept any name of this module
         """Loads the API on first use: the agent's installation, which has this package too, lacks its libraries."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        with host_extra():
+        with needs_extra("host"):
             from pipeline import api
             from pipeline.views.progress import Progress
 

@@ -3,14 +3,14 @@
 import sys
 
 from inbox_agent.system.standard_output import drop_failed_writes
-from pipeline.errors import MissingExtraError, host_extra
+from pipeline.errors import MissingExtraError, needs_extra
 
 
 def main() -> int:
     """Runs the command line; returns the exit code."""
     drop_failed_writes()
     try:
-        with host_extra():
+        with needs_extra("host"):
             from pipeline.cli.main import run_commands
     except MissingExtraError as error:
         print(f"pipeline: {error}", file=sys.stderr)

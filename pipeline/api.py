@@ -20,15 +20,17 @@ from inbox_agent.protocol.layout import Setting
 from pipeline.config import Config, changed, checked, load_config
 from pipeline.core.facts import GenomeAdded
 from pipeline.core.model import Genome
+from pipeline.core.params import NO_PARAMS, Params, checked_params, genome_params
 from pipeline.core.runs import GENERATION_MAX
 from pipeline.errors import ConfigError, FarmClosed, InputError, StalledError, disk_errors
+from pipeline.host.genome_fitness import Fitness, genome_fitness
 from pipeline.host.host import Ending, Host
 from pipeline.host.host_thread import HostThread, PlayingTurn, result_of
 from pipeline.host.submissions import Submissions
 from pipeline.paths import GENERATION_FOLDER, GENERATION_GLOB
 from pipeline.storage.submitted_genomes import GenomeSource, genome_content, put_genomes
 from pipeline.views.progress import Progress
-from pipeline.views.results import failure_reason, genome_status
+from pipeline.views.table import Table, results_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +48,6 @@ class Evaluator:
     inherited: Sequence[str] = ()  #: further variables that games inherit; `*` stands for any characters
     files: Sequence[str] | None = None  #: patterns of the files whose content is compared; None: the usual ones
     version: str | None = None  #: a name that is compared instead of files
-
-
-@dataclass(frozen=True, slots=True)
-class Fitness:
-    """The result of one genome."""
-
-    value: float | None  #: mean over its trials; None unless every one of them has a fitness
-    status: str  #: `completed`, `failed`, or `open` if the run was stopped before
-    reason: str  #: why it has no fitness
-    trials: list[float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +86,15 @@ class OpenFarm:
         self,
         genomes: Mapping[str, GenomeSource],
         *,
+        params: Mapping[str, Mapping[str, Setting]] | None = None,
         generation: int | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> dict[str, Fitness]:
         """Evaluates genomes, given by file name, as one generation: the next one unless a number is given.
 
         A genome is any object with bytes (`bytes`, `bytearray`, `memoryview`, a numpy array), or the path of a file.
+        `params` are plain values by genome and name, which are recorded with the genome and shown in the results; they
+        stay as they were first recorded. Without genomes no generation is begun, and there are no results.
         If the call fails before the generation is begun, for whatever reason, files and numbers are as before it.
         A call that another thread makes meanwhile waits for its turn. `on_progress` is called in the calling thread.
 
@@ -113,8 +108,11 @@ class OpenFarm:
         number = None if generation is None else _number(generation)
         if on_progress is not None and not callable(on_progress):
             raise InputError(f"on_progress: expected a function, found {type(on_progress).__name__}")
+        recorded = checked_params(params, genomes) if isinstance(genomes, Mapping) else {}  # refused when it is begun
         with self._playing.turn("evaluate"):
-            begun = self._host.call(lambda host: _begin(host, number, genomes))
+            begun = self._host.call(lambda host: _begin(host, number, genomes, recorded))
+            if begun is None:
+                return {}
             ending = self._host.play(on_progress)
             if ending.diagnosis:
                 raise StalledError(f"{ending.diagnosis}\nevaluate with generation={begun} to resume")
@@ -154,7 +152,9 @@ class OpenFarm:
             if not ending.finished:
                 raise _why_ended(playing, begun)
 
-    def submit(self, genome: GenomeSource, *, name: str | None = None) -> Future[Fitness]:
+    def submit(
+        self, genome: GenomeSource, *, name: str | None = None, params: Mapping[str, Setting] | None = None
+    ) -> Future[Fitness]:
         """Submits a genome to the open generation and returns at once; a result is told as soon as it is there.
 
         The future can be cancelled until a worker has room for the genome; a genome that was cancelled is not part of
@@ -165,9 +165,11 @@ class OpenFarm:
             genome: any object with bytes, or the path of a file.
             name: of its file. None: the number of this call in the open generation, so that a program that submits the
                 same genomes in the same order resumes.
+            params: plain values by name, recorded with the genome and shown in the results.
 
         Raises:
-            InputError: no generation is open. GenomeError: name or content cannot be used, or the name was used before.
+            InputError: no generation is open. GenomeError: name, content or params cannot be used, or the name was used
+                before.
             FarmClosed: the farm is closed, or the block was left. StalledError, HostError, LedgerError: why the run
                 has ended.
         """
@@ -178,7 +180,8 @@ class OpenFarm:
             with self._playing.counting:
                 self._submitted += 1
                 name = f"{self._submitted:06d}"
-        return submissions.submit(name, genome_content(name, genome))
+        content = genome_content(name, genome)
+        return submissions.submit(name, content, NO_PARAMS if params is None else genome_params(name, params))
 
     def progress(self) -> Progress:
         """The progress of the run."""
@@ -186,7 +189,11 @@ class OpenFarm:
 
     def scores(self) -> dict[str, Fitness]:
         """The result of every genome of the generation, by name."""
-        return self._host.call(lambda host: {genome.name: _fitness(genome) for genome in host.farm.genomes})
+        return self._host.call(lambda host: {genome.name: _fitness(host, genome) for genome in host.farm.genomes})
+
+    def table(self) -> Table:
+        """The genomes of the generation as the columns of `results.csv`: `pandas.DataFrame(farm.table())`."""
+        return self._host.call(lambda host: results_table(host.farm))
 
 
 def _workers(host: Host) -> list[WorkerHandle]:
@@ -194,12 +201,17 @@ def _workers(host: Host) -> list[WorkerHandle]:
     return [WorkerHandle(name, host.local_workers.pid(name) if name in local else None) for name in host.farm.workers]
 
 
-def _begin(host: Host, generation: int | None, genomes: Mapping[str, GenomeSource]) -> int:
-    """Begins a generation with these genomes, or resumes it; returns its number."""
+def _begin(
+    host: Host, generation: int | None, genomes: Mapping[str, GenomeSource], params: Mapping[str, Params]
+) -> int | None:
+    """Begins a generation with these genomes, or resumes it; returns its number. None: it has no genomes."""
     number, before = generation or _next_generation(host), host.farm.generation
+    has_genomes = bool(genomes) or host.ledger.has(number) or host.paths.genomes(number).exists()
+    if isinstance(genomes, Mapping) and not has_genomes:
+        return None
     try:
         with put_genomes(host.paths.genomes(number), genomes, lambda: _recorded(host, number)):
-            host.begin(number)
+            host.begin(number, params=params)
     except InputError:
         host.load(before)
         raise
@@ -209,7 +221,7 @@ def _begin(host: Host, generation: int | None, genomes: Mapping[str, GenomeSourc
 def _begin_submissions(host: Host, generation: int | None) -> tuple[int, Submissions[Fitness]]:
     number, before = generation or _next_generation(host), host.farm.generation
     try:
-        return number, host.begin_submissions(number, _fitness)
+        return number, host.begin_submissions(number, lambda genome: _fitness(host, genome))
     except InputError:
         host.load(before)
         raise
@@ -228,10 +240,8 @@ def _next_generation(host: Host) -> int:
     return max(numbers) + 1
 
 
-def _fitness(genome: Genome) -> Fitness:
-    return Fitness(
-        genome.fitness, genome_status(genome), failure_reason(genome), [trial.fitness for trial in genome.trials]
-    )
+def _fitness(host: Host, genome: Genome) -> Fitness:
+    return genome_fitness(host.farm, genome, host.paths.results(host.farm.generation))
 
 
 def _why_ended(playing: Future[Ending], generation: int) -> Exception:

@@ -6,7 +6,7 @@
     │   ├── SecretError       2  a password cannot be fetched
     │   └── GenomeError       2  a genome cannot be used
     ├── FarmClosed            2  the farm or its generation was closed
-    ├── MissingExtraError     2  the libraries of the host are not installed, or cannot be used
+    ├── MissingExtraError     2  libraries of an extra are not installed, or cannot be used
     ├── ProjectBusyError      2  another process has this project open
     ├── TakeOverError         2  a share cannot be taken over
     ├── BundleError           2  the agent's bundle cannot be made
@@ -74,7 +74,7 @@ class FarmClosed(PipelineError):
 
 
 class MissingExtraError(PipelineError, ImportError):
-    """The libraries of the host are not installed, or one cannot be used. Install what the message names."""
+    """The libraries of an extra are not installed, or one cannot be used. Install what the message names."""
 
     exit_code = ExitCode.BAD_INPUT
 
@@ -139,13 +139,13 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def host_extra() -> Iterator[None]:
-    """Around imports of modules that need the `host` extra: raises MissingExtraError if it is not installed."""
+def needs_extra(extra: str) -> Iterator[None]:
+    """Around imports of modules that need an extra, e.g. `host`: raises MissingExtraError if it is not installed."""
     try:
         yield
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if not missing or missing in _OURS:
             raise
-        reason = f'{missing} is not installed; run: pip install "genome-pipeline[host]"'
+        reason = f'{missing} is not installed; run: pip install "genome-pipeline[{extra}]"'
         raise MissingExtraError(reason, name=error.name) from None

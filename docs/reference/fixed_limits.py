@@ -32,6 +32,10 @@ FIXED = (
     ("a message of an SMB server", "pipeline.shares.smb.frames.FRAME_BYTES_MAX"),
     ("for a message of an SMB server, once it has begun", "pipeline.shares.smb.frames.FRAME_LIMIT_S"),
     ("for the listing of a folder over SMB", "pipeline.shares.smb.files.LISTING_LIMIT_S"),
+    ("params of a genome", "pipeline.core.params.PARAMS_MAX"),
+    ("characters of the name of a param", "pipeline.core.params.PARAM_NAME_CHARS_MAX"),
+    ("characters of a param that is a text", "pipeline.core.params.PARAM_CHARS_MAX"),
+    ("names of params of a generation that its tables have", "pipeline.views.results.PARAM_NAMES_MAX"),
     ("metrics of a generation that its tables and its page have", "pipeline.views.results.METRIC_NAMES_MAX"),
     ("failed genomes, and files of each kind, that `pipeline run` names", "pipeline.cli.main.NAMED_MAX"),
 )

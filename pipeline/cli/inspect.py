@@ -16,6 +16,7 @@ from inbox_agent.system.atomic_file import made_folder, replace_file
 from inbox_agent.system.standard_output import write_error
 from pipeline.cli.completion import complete_genome_or_worker
 from pipeline.cli.options import gen_option, root_option
+from pipeline.cli.parquet import write_parquet
 from pipeline.cli.signals import stopping_on_signals
 from pipeline.core.runs import parse_generation
 from pipeline.errors import ExitCode, InputError
@@ -28,7 +29,7 @@ from pipeline.paths import ATTEMPTS, RESULTS_JSONL, ProjectPaths
 from pipeline.ui.html import relative_url, render_page
 from pipeline.ui.terminal import TopScreen, plain_line, render_top
 from pipeline.views.fact_text import counted
-from pipeline.views.ranking import COLUMNS, csv_text, json_text, ranked, table_text
+from pipeline.views.ranking import COLUMNS, columns_of, csv_text, json_text, ranked, table_text
 from pipeline.views.results import evaluators, mixed_text
 
 TOP_INTERVAL_S, TOP_INTERVAL_MAX_S = 0.5, 3.0
@@ -110,6 +111,12 @@ def explain_something(what: str, gen: str | None, root: Path) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @click.option(
+    "--parquet",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write a Parquet file instead; needs the extra `table`.",
+)
+@click.option(
     "--unpack",
     "unpack_to",
     is_flag=False,
@@ -125,6 +132,7 @@ def results(
     reverse: bool,
     as_json: bool,
     as_csv: bool,
+    parquet: Path | None,
     unpack_to: str | None,
     gen: str | None,
     root: Path,
@@ -134,12 +142,15 @@ def results(
     With --unpack it makes a folder for each accepted result of the generation, from the lines of results.jsonl, with
     its log and artifacts.
     """
-    if as_json and as_csv:
-        raise click.UsageError("--json and --csv cannot both be had; choose one")
+    forms = [
+        f"--{form}" for form, given in {"json": as_json, "csv": as_csv, "parquet": parquet is not None}.items() if given
+    ]
+    if len(forms) > 1:
+        raise click.UsageError(f"{' and '.join(forms)} cannot both be had; choose one")
     if all_generations and gen is not None:
         raise click.UsageError("--all and --gen cannot both be had; choose one")
     if unpack_to is not None:
-        if all_generations or top_max or as_json or as_csv:
+        if all_generations or top_max or forms:
             raise click.UsageError("--unpack writes all results of one generation; leave out the options of the table")
         return _unpack(root, _number(gen), unpack_to)
     with ProjectReader(root) as reader:
@@ -148,7 +159,10 @@ def results(
         farms = [reader.farm(generation) for generation in chosen]
         minimize = reader.config.generation.direction == "minimize"
     rows = ranked(farms, sort, minimize=minimize, reverse=reverse)[:top_max]
-    if as_json:
+    if parquet is not None:
+        write_parquet(columns_of(rows), parquet)
+        click.echo(f"{counted(len(rows), 'genome')} in {parquet}")
+    elif as_json:
         click.echo(json_text(rows))
     elif as_csv:
         click.echo(csv_text(rows), nl=False)

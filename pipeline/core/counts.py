@@ -7,7 +7,7 @@ Not here: the trials by settlement and the attempts by outcome (`farm`), the fit
 from collections import Counter
 
 from inbox_agent.protocol.layout import Outcome
-from pipeline.core.model import Attempt, Trial
+from pipeline.core.model import Attempt, Genome, Trial
 
 
 class Counts:
@@ -22,6 +22,11 @@ class Counts:
         self.workers: set[str] = set()  #: that were given attempts
         self.evaluators: Counter[str] = Counter()  #: the attempts that gave a fitness, by version
         self.metrics: Counter[str] = Counter()  #: the same, by metric
+        self.params: dict[str, None] = {}  #: the names of the genomes' params, first by genome, then by name
+
+    def note_added(self, genome: Genome) -> None:
+        """Counts a genome that has just been added."""
+        self.params |= dict.fromkeys(genome.params)
 
     def note_ended(self, attempt: Attempt) -> None:
         """Counts an attempt that has just ended, by a result or by the host."""

@@ -83,6 +83,7 @@ class GenomeAdded(Fact, frozen=True, kw_only=True, tag="genome_added"):
     suffix: str
     size_bytes: int
     sha256: str
+    params: dict[str, Setting] = {}  #: what the program that submitted it says of it
 
 
 class EvaluatorFixed(Fact, frozen=True, kw_only=True, tag="evaluator_fixed"):

@@ -25,6 +25,7 @@ from pipeline.core.model import (
     WorkerState,
     trial_seed,
 )
+from pipeline.core.params import NO_PARAMS
 from pipeline.core.since_start import SinceStart
 from pipeline.core.trial_queue import TrialQueue
 
@@ -134,6 +135,8 @@ class Farm:
         if self.settings is None or fact.genome != len(self.genomes) + 1:
             raise IllegalFact(f"genome {fact.genome} cannot join a roster of {len(self.genomes)}")
         genome = Genome(fact.genome, fact.name, fact.suffix, fact.size_bytes, fact.sha256)
+        genome.params = fact.params or NO_PARAMS
+        self.counts.note_added(genome)
         self.genomes.append(genome)
         self.untried[genome.number] = genome
         for number, seed in enumerate(self.seeds, 1):

@@ -12,6 +12,7 @@ from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import Fact, RecoveryAction, Settlement
 from pipeline.core.mean import mean
+from pipeline.core.params import Params, no_params
 
 
 class TrialState(enum.StrEnum):
@@ -183,6 +184,7 @@ class Genome:
     failed_open: tuple[Trial, ...] = ()
     settled: int = 0  #: trials
     without_fitness: int = 0  #: of these
+    params: Params = field(default_factory=no_params)
 
     @property
     def is_completed(self) -> bool:
@@ -260,9 +262,10 @@ def trial_seed(run_seed: int, generation: int, trial: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class GenomeFile:
-    """A genome file, as the snapshot store took it in."""
+    """A genome file, as the snapshot store took it in; `params` come from the program that submits it."""
 
     name: str
     suffix: str
     size_bytes: int
     sha256: str
+    params: Params = field(default_factory=no_params, hash=False)

@@ -2,10 +2,12 @@
 
 Genomes and the settings that a fitness depends on are fixed at the first run. New files are added, also while it runs;
 missing ones stay, changed settings are refused. The bytes of a genome stay those that were read first: a file with
-others is refused, or named by the caller. A finished generation stays finished.
+others is refused, or named by the caller. Its params stay those that were recorded first. A finished generation stays
+finished.
 """
 
-from collections.abc import Iterable, Sequence
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -29,6 +31,7 @@ from pipeline.core.facts import (
 )
 from pipeline.core.farm import Farm
 from pipeline.core.model import Attempt, Genome, GenomeFile, TrialState
+from pipeline.core.params import Params
 from pipeline.errors import InputError
 from pipeline.paths import GENERATION_FORMS
 
@@ -86,9 +89,15 @@ def opening_facts(
             return []
         _refuse_other_bytes(farm, genomes)
         return joining_facts(farm, genomes)
-    run = farm.run + 1 if farm.generation == generation else 1
-    opened = RunOpened(generation=generation, run=run, settings=settings)
-    return [opened, *_added(genomes, after=0)]
+    opened, recorded = RunOpened(generation=generation, run=1, settings=settings), dict[str, Params]()
+    if farm.generation == generation:
+        opened, recorded = replace(opened, run=farm.run + 1), {genome.name: genome.params for genome in farm.genomes}
+    return [opened, *_added(with_params(genomes, recorded), after=0)]
+
+
+def with_params(files: Iterable[GenomeFile], params: Mapping[str, Params]) -> list[GenomeFile]:
+    """The same files, those that are named with these params."""
+    return [dataclasses.replace(file, params=params[file.name]) if file.name in params else file for file in files]
 
 
 def joining_facts(farm: Farm, files: Iterable[GenomeFile]) -> list[Fact]:
@@ -201,7 +210,14 @@ def _withdrawn(attempt: Attempt, reason: str) -> AttemptEnded:
 
 def _added(files: Sequence[GenomeFile], *, after: int) -> list[Fact]:
     return [
-        GenomeAdded(genome=number, name=file.name, suffix=file.suffix, size_bytes=file.size_bytes, sha256=file.sha256)
+        GenomeAdded(
+            genome=number,
+            name=file.name,
+            suffix=file.suffix,
+            size_bytes=file.size_bytes,
+            sha256=file.sha256,
+            params=dict(file.params),
+        )
         for number, file in enumerate(files, after + 1)
     ]
 

@@ -5,7 +5,7 @@ Not here: which facts these are (`core.runs`), playing (`host`).
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from pipeline.core import runs as rules
 from pipeline.core.facts import Fact, HostStarted, RunOpened, RunSettings
 from pipeline.core.farm import Farm
 from pipeline.core.model import Genome, GenomeFile
+from pipeline.core.params import Params
 from pipeline.core.queues import room_for_trials
 from pipeline.errors import InputError
 from pipeline.host.genome_folder import FileNotes, GenomeFolder
@@ -76,9 +77,16 @@ class GenerationOpener:
         self._load, self._record = load, record
 
     def open(
-        self, generation: int, *, fresh: bool, retry_failed: bool, accept_evaluator: bool, follow_folder: bool
+        self,
+        generation: int,
+        *,
+        fresh: bool,
+        retry_failed: bool,
+        accept_evaluator: bool,
+        follow_folder: bool,
+        params: Mapping[str, Params],
     ) -> OpenedGeneration:
-        """Opens a generation with the genomes of its folder, or resumes it.
+        """Opens a generation with the genomes of its folder and the params of some of them, or resumes it.
 
         Raises:
             InputError: it cannot be run as asked; nothing has changed. GenomeError if a genome is the reason.
@@ -92,9 +100,9 @@ class GenerationOpener:
             intake = GenomeIntake(files, read_files, generation, follows=follow_folder, resumes=resumes)
             try:
                 self._load(generation)
-                settings = self._settings()
+                settings, genomes = self._settings(), rules.with_params(intake.genomes, params)
                 opening = rules.opening_facts(
-                    self._farm, generation, intake.genomes, settings, fresh=fresh, follow_folder=follow_folder
+                    self._farm, generation, genomes, settings, fresh=fresh, follow_folder=follow_folder
                 )
                 arrived = intake.before.keys() - {genome.name for genome in self._farm.genomes} - intake.refused.keys()
                 has_work = bool(opening or arrived or not self._farm.finished)
@@ -130,9 +138,9 @@ class GenerationOpener:
             self._record_opening(generation, settings, opening, **asked)
         files = self._files(generation)
 
-        def take(name: str, content: bytes) -> GenomeFile:
+        def take(name: str, content: bytes, params: Params) -> GenomeFile:
             put_genome(files.folder, name, content)
-            return files.take(name)
+            return rules.with_params([files.take(name)], {name: params})[0]
 
         def room() -> int:
             return room_for_trials(farm, loop.observed, loop.queues)

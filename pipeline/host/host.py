@@ -9,7 +9,7 @@ and workers (`pipeline.core`).
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,7 @@ from pipeline.core.dispatcher import stuck_reason
 from pipeline.core.facts import Fact
 from pipeline.core.farm import Farm
 from pipeline.core.model import Genome, WorkerState
+from pipeline.core.params import Params
 from pipeline.core.queues import may_gather_results
 from pipeline.errors import InputError, ProjectBusyError, disk_errors
 from pipeline.host.control_loop import ControlLoop
@@ -149,11 +150,13 @@ class Host:
         retry_failed: bool = False,
         accept_evaluator: bool = False,
         follow_folder: bool = False,
+        params: Mapping[str, Params] | None = None,
     ) -> None:
         """Opens a generation, or resumes it; `accept_evaluator` resumes one that was begun with another evaluator.
 
         With `follow_folder` files that appear while it is played join, and files that change are named: their genomes
-        keep the bytes that were read first. Without it a genome whose file has other bytes is refused.
+        keep the bytes that were read first. Without it a genome whose file has other bytes is refused. `params` are
+        recorded with the genomes of these names that the generation does not have yet.
 
         Raises:
             InputError: it cannot be run as asked; nothing has changed. GenomeError if a genome is the reason.
@@ -165,6 +168,7 @@ class Host:
             retry_failed=retry_failed,
             accept_evaluator=accept_evaluator,
             follow_folder=follow_folder,
+            params=params or {},
         )
 
     def begin_again(self, generation: int, names: Sequence[str], *, accept_evaluator: bool = False) -> None:

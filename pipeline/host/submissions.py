@@ -18,6 +18,7 @@ from typing import Generic, TypeVar
 from pipeline.core.facts import Fact, TrialSettled
 from pipeline.core.farm import Farm
 from pipeline.core.model import Genome, GenomeFile
+from pipeline.core.params import Params
 from pipeline.core.runs import joining_facts
 from pipeline.errors import GenomeError, InputError
 from pipeline.host.genome_folder import FileNotes
@@ -29,6 +30,7 @@ Result = TypeVar("Result")
 class _Submission(Generic[Result]):
     name: str
     content: bytes
+    params: Params
     future: Future[Result]
 
 
@@ -38,7 +40,7 @@ class Submissions(Generic[Result]):
     def __init__(
         self,
         farm: Farm,
-        take: Callable[[str, bytes], GenomeFile],
+        take: Callable[[str, bytes, Params], GenomeFile],
         record: Callable[[list[Fact]], None],
         room: Callable[[], int],
         result: Callable[[Genome], Result],
@@ -47,7 +49,7 @@ class Submissions(Generic[Result]):
         """Creates it without submissions, for the generation that the farm has open.
 
         Args:
-            take: stores a genome's bytes under its name. It raises GenomeError or HostError.
+            take: stores a genome's bytes under its name, with its params. It raises GenomeError or HostError.
             room: how many trials may be open before genomes wait to join.
             result: of a genome with all its trials settled.
             wake: makes the control loop call `update` soon.
@@ -65,7 +67,7 @@ class Submissions(Generic[Result]):
 
     # ------------------------------------------------------------------------------------------------- any thread
 
-    def submit(self, name: str, content: bytes) -> Future[Result]:
+    def submit(self, name: str, content: bytes, params: Params) -> Future[Result]:
         """Adds a genome. Its future can be cancelled until it joins, and runs from then on.
 
         Raises:
@@ -81,7 +83,7 @@ class Submissions(Generic[Result]):
             if (known := self._known.get(name)) is not None and known.sha256 != hashlib.sha256(content).hexdigest():
                 raise GenomeError(f"genome {name!r}: the generation has it with other bytes; open another generation")
             self._names.add(name)
-            self._waiting.append(_Submission(name, content, future))
+            self._waiting.append(_Submission(name, content, params, future))
         self._wake()
         return future
 
@@ -134,7 +136,7 @@ class Submissions(Generic[Result]):
                 self._answer(known)
                 continue
             try:
-                files.append(self._take(submission.name, submission.content))
+                files.append(self._take(submission.name, submission.content, submission.params))
                 futures.append(future)
             except GenomeError as error:
                 future.set_exception(error)

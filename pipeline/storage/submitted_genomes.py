@@ -12,14 +12,19 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inbox_agent.system.atomic_file import replace_file, write_all
 from inbox_agent.system.file_retry import retry_while_busy
 from pipeline.errors import GenomeError, disk_errors
 from pipeline.storage.snapshots import is_ignored, refuse_bad_name
 
-GenomeSource = bytes | bytearray | memoryview | os.PathLike[str]
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer  # also a numpy array
+
+    GenomeSource = ReadableBuffer | os.PathLike[str]
+else:
+    GenomeSource = bytes | bytearray | memoryview | os.PathLike[str]
 
 _WINDOWS_REFUSES = set('<>:"|?*\\')
 _BAD_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)

@@ -111,7 +111,7 @@ RECOVERY_ACTIONS: dict[RecoveryAction, str] = {
 
 def explain_genome(farm: Farm, genome: Genome, depth: Mapping[str, int], *, playing: bool) -> list[str]:
     """Explains a genome, trial by trial. A reason that several attempts have is given once."""
-    lines, given = [_headline(genome)], _GivenReasons()
+    lines, given = [_headline(genome), *_params(genome)], _GivenReasons()
     for attempt in genome.charges:
         why = "it was being played there" if _has_begun(attempt) else "nothing else was in that worker's queue"
         lines.append(f"It is charged with the loss of {attempt.id} on {attempt.worker}: {why}.")
@@ -178,6 +178,12 @@ def _headline(genome: Genome) -> str:
             return f"{what} It has no fitness, because not every trial has one."
     settled = sum(trial.state is TrialState.SETTLED for trial in genome.trials)
     return f"{what} {settled} of its {len(genome.trials)} trials are settled, so it has no fitness yet."
+
+
+def _params(genome: Genome) -> list[str]:
+    """The params that a genome was submitted with, in a line."""
+    texts = [clean(f"{name} = {value!r}", REASON_CHARS_MAX) for name, value in genome.params.items()]
+    return [f"It was submitted with {', '.join(texts)}."] if texts else []
 
 
 def _conclusion(

@@ -11,6 +11,7 @@ from pipeline.core.farm import Farm
 from pipeline.views import csv_table
 from pipeline.views.fact_text import duration
 from pipeline.views.results import result_rows
+from pipeline.views.table import Table, table_of
 from pipeline.views.text_table import format_table
 
 COLUMNS = ("fitness", "genome", "generation", "status", "attempts", "seconds")
@@ -34,9 +35,18 @@ def json_text(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def csv_text(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as CSV with a header; one column for every metric that any genome has."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    """The rows as CSV with a header; one column for every param and metric that any genome has."""
+    names = _columns(rows)
     return csv_table.csv_text(names, ([row.get(name) for name in names] for row in rows))
+
+
+def columns_of(rows: Sequence[dict[str, Any]]) -> Table:
+    """The rows as columns; one for every param and metric that any genome has."""
+    return table_of(_columns(rows), rows)
+
+
+def _columns(rows: Sequence[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def table_text(rows: Sequence[dict[str, Any]], width: int | None) -> str:

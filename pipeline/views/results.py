@@ -21,6 +21,11 @@ ATTEMPT_COLUMNS = (
 )  # fmt: skip
 ADDED_COLUMNS = ("generation",)  #: in tables with rows of several generations
 METRIC_NAMES_MAX = 256  #: of a generation's tables; further metrics are in the archived results only
+PARAM_NAMES_MAX = 256  #: of a generation's tables; further params are in the ledger only
+PARAM_PREFIX, METRIC_PREFIX = (
+    "param_",
+    "metric_",
+)  #: of columns: of params; of metrics that could be others
 UNKNOWN_EVALUATOR = "unknown"  #: beside other versions: that of a fitness from before versions were recorded
 
 
@@ -50,25 +55,35 @@ def fittest(farm: Farm, direction: str) -> Genome | None:
 
 def result_rows(farm: Farm) -> Iterator[dict[str, Any]]:
     """One row per genome, by genome number; metrics are means over its trials with a fitness and a deciding attempt."""
-    recorded, columns = _has_versions(farm), _metric_columns(farm)
-    return (_result_row(farm, genome, columns, recorded=recorded) for genome in farm.genomes)
+    recorded, params, metrics = _has_versions(farm), _param_columns(farm), _metric_columns(farm)
+    return (_result_row(farm, genome, params, metrics, recorded=recorded) for genome in farm.genomes)
 
 
 def result_columns(farm: Farm) -> tuple[str, ...]:
-    """The columns of these rows: `RESULT_COLUMNS`, and one for each metric."""
-    return (*RESULT_COLUMNS, *sorted(_metric_columns(farm).values()))
+    """The columns of these rows: `RESULT_COLUMNS`, and one for each param and for each metric."""
+    return (*RESULT_COLUMNS, *sorted(_param_columns(farm).values()), *sorted(_metric_columns(farm).values()))
+
+
+def _param_columns(farm: Farm) -> dict[str, str]:
+    """The column of each param: the first ones by genome and name, for the reason that `metric_names` has."""
+    return {name: f"{PARAM_PREFIX}{name}" for name in islice(farm.counts.params, PARAM_NAMES_MAX)}
 
 
 def _metric_columns(farm: Farm) -> dict[str, str]:
-    """The column of each metric; one with the name of another column is called `metric_<name>`."""
-    columns: dict[str, str] = {}
+    """The column of each metric; one that could be another column's is called `metric_<name>`."""
+    columns, taken = dict[str, str](), {*RESULT_COLUMNS, *ADDED_COLUMNS}
     for name in sorted(metric_names(farm)[0]):
-        is_taken = name in RESULT_COLUMNS or name in ADDED_COLUMNS or name in columns.values()
-        columns[name] = f"metric_{name}" if is_taken else name
+        column = name
+        while column in taken or column.startswith(PARAM_PREFIX):
+            column = f"{METRIC_PREFIX}{column}"
+        columns[name] = column
+        taken.add(column)
     return columns
 
 
-def _result_row(farm: Farm, genome: Genome, columns: Mapping[str, str], *, recorded: bool) -> dict[str, Any]:
+def _result_row(
+    farm: Farm, genome: Genome, params: Mapping[str, str], metrics: Mapping[str, str], *, recorded: bool
+) -> dict[str, Any]:
     counted = _counted(farm, genome)
     row: dict[str, Any] = {
         "genome": genome.name,
@@ -82,7 +97,8 @@ def _result_row(farm: Farm, genome: Genome, columns: Mapping[str, str], *, recor
         "reason": failure_reason(genome),
         "sha256": genome.sha256,
     }
-    row |= {columns[name]: value for name, value in mean_metrics(farm, genome, columns).items()}
+    row |= {params[name]: value for name, value in genome.params.items() if name in params}
+    row |= {metrics[name]: value for name, value in mean_metrics(farm, genome, metrics).items()}
     return row
 
 
@@ -104,15 +120,15 @@ def metric_names(farm: Farm) -> tuple[frozenset[str], int]:
     return frozenset(islice(names, METRIC_NAMES_MAX)), len(known) - METRIC_NAMES_MAX
 
 
-def mean_metrics(farm: Farm, genome: Genome, names: Collection[str]) -> dict[str, float]:
+def mean_metrics(farm: Farm, genome: Genome, names: Collection[str] | None = None) -> dict[str, float]:
     """The means of a genome's metrics over the trials with a fitness and a deciding attempt, sorted by name.
 
-    Only metrics of these names.
+    Only metrics of these names; None: of all.
     """
     found: dict[str, list[float]] = {}
     for attempt in _counted(farm, genome):
         for name, value in (attempt.metrics or {}).items():
-            if name in names:
+            if names is None or name in names:
                 found.setdefault(name, []).append(value)
     return {name: mean(found[name]) for name in sorted(found)}
 
@@ -174,6 +190,7 @@ def summary(farm: Farm) -> dict[str, Any]:
         "attempts_superseded": counts.superseded,
         "results_late": farm.late,
         "results_unexpected": farm.unexpected,
+        "params_left_out": max(0, len(counts.params) - PARAM_NAMES_MAX),
         "metrics_left_out": max(0, len(counts.metrics) - METRIC_NAMES_MAX),
         "wall_s": round(wall_s, 3),
         "busy_s": round(counts.seconds, 3),

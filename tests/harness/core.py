@@ -353,6 +353,7 @@ def counted_again(farm: Farm) -> dict[str, Any]:
         "workers": {attempt.worker for attempt in farm.attempts.values()},
         "evaluators": Counter(attempt.evaluator for attempt in deciding),
         "metrics": Counter(name for attempt in deciding for name in attempt.metrics or ()),
+        "params": dict.fromkeys(name for genome in farm.genomes for name in genome.params),
     }
 
 

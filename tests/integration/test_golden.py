@@ -221,6 +221,8 @@ def test_golden_ledger_is_replayed(farm: Callable[[int], Farm]) -> None:
         ("poison", "", 104, "4444", None, 3),
         ("late.json", ".json", 105, "5555", None, 0),
     ]
+    params = {"elite": False, "layers": 3, "origin": "mutated", "rate": 0.5}
+    assert [genome.params for genome in found.genomes] == [{}, {}, params, {}, {}]
     assert +found.settled == Counter({Settlement.COMPLETED: 3, Settlement.FAILED: 2, Settlement.TIMED_OUT: 1})
     assert +found.outcomes == Counter(
         {

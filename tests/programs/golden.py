@@ -97,7 +97,14 @@ def tried(genome: int, trial: int, number: int, generation: int = 7) -> str:
 def genome(number: int) -> GenomeAdded:
     name = NAMES[number - 1]
     suffix = layout.safe_suffix(name)
-    return GenomeAdded(genome=number, name=name, suffix=suffix, size_bytes=100 + number, sha256=f"{number:x}" * 64)
+    return GenomeAdded(
+        genome=number,
+        name=name,
+        suffix=suffix,
+        size_bytes=100 + number,
+        sha256=f"{number:x}" * 64,
+        params={"elite": False, "layers": 3, "origin": "mutated", "rate": 0.5} if number == 3 else {},
+    )
 
 
 class _Publications:

@@ -27,6 +27,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "pipeline.paths": (),
     "pipeline.secrets": ("inbox_agent.system.text_encoding", "pipeline.errors"),
     "pipeline.core": ("inbox_agent.protocol.layout",),
+    "pipeline.core.params": ("pipeline.errors",),
     "pipeline.core.runs": ("pipeline.errors", "pipeline.paths"),
     "pipeline.config": (
         "hyperv_ops",
@@ -126,7 +127,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "pipeline": (
         "pipeline.api",
         "pipeline.errors",
+        "pipeline.host.genome_fitness",
         "pipeline.views.progress",
+        "pipeline.views.table",
     ),
     "pipeline.cli": (
         "hyperv_ops",

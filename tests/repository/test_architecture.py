@@ -85,6 +85,7 @@ ONE_PLACE = {
         "pipeline.shares.smb.sealed_connection",
         "pipeline.shares.smb.session",
     },
+    "pyarrow": {"pipeline.cli.parquet"},
     "packaging": {"pipeline.bundle.bundle", "pipeline.bundle.lock"},
     "keyring": {"pipeline.secrets"},
     "ctypes": {

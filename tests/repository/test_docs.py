@@ -50,6 +50,7 @@ DOCUMENTS = (
     "docs/how-to/editor-and-shell.md",
     "docs/how-to/your-game.md",
     "docs/how-to/monitoring.md",
+    "docs/how-to/tables-and-progress.md",
     "docs/how-to/another-agent.md",
     "docs/reference/results.md",
     "docs/tutorial.md",
@@ -310,6 +311,28 @@ def test_python_blocks_of_documents_run(document: str, programs: int, tmp_path: 
         ran = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert (ran.returncode, ran.stderr) == (0, "")
         assert "look at the workers" not in ran.stdout
+
+
+def test_programs_with_tables_and_progress_run(tmp_path: Path) -> None:
+    """One after another, as they are, beside a game; the last one reads what the command before it has written."""
+    document = "docs/how-to/tables-and-progress.md"
+    (tmp_path / "my-project").mkdir()
+    (tmp_path / "my-project/my_game.py").write_text("def play(genome, trial):\n    return float(trial.seed)\n")
+    *programs, last = blocks(document, "python")
+    (command,) = blocks(document, "sh")
+    found = [["-W", "error", "-c", program] for program in programs]
+    found += [["-m", *shlex.split(command)], ["-W", "error", "-c", last]]
+    shown = []
+    for arguments in found:
+        ran = subprocess.run([sys.executable, *arguments], cwd=tmp_path, capture_output=True, check=False)
+        text = (ran.stdout + ran.stderr).decode(errors="replace").replace("\r\n", "\n")
+        assert ran.returncode == 0, text
+        shown.append(text)
+    tqdm, rich, pandas, polars, written, read = shown
+    assert "6/6" in tqdm and "100%" in rich
+    assert "param_rate" in pandas and "('a.bin', " in polars and "True)" in polars
+    assert written == "12 genomes in results.parquet\n"
+    assert "generation" in read
 
 
 def test_documented_reading_of_results_works(tmp_path: Path) -> None:

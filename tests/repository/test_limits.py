@@ -45,6 +45,7 @@ INTERNAL = {
     "pipeline.cli.inspect.TOP_TIME_FRACTION_MAX",
     "pipeline.core.assignment._SEARCHED_MAX",
     "pipeline.core.isolation._SEARCHED_MAX",
+    "pipeline.core.params._WHOLE_MAX",
     "pipeline.core.queues.GAMES_MEASURED_MIN",
     "pipeline.core.queues.HELD_WHILE_GATHERING_MIN",
     "pipeline.core.share_problems._ERROR_CHARS_MAX",
@@ -82,6 +83,8 @@ INTERNAL = {
     "pipeline.views.progress._RECENT_MAX",
     "pipeline.views.ranking._SHOWN_MAX",
     "pipeline.views.status.OPEN_SHOWN_MAX",
+    "pipeline.views.table.SHOWN_MAX",
+    "pipeline.views.table._CELL_CHARS_MAX",
 }
 
 

@@ -142,6 +142,25 @@ def test_reason_of_many_attempts_is_told_once() -> None:
     assert text.count("(the same reason as trial 1)") == core.farm.outcomes[Outcome.FAILED] > 1
 
 
+def test_params_of_a_genome_are_told() -> None:
+    """A text is quoted, so that it is no number; nothing is said of a genome without params."""
+    core = CoreHarness("w0", genomes=1)
+    core.record(
+        f.GenomeAdded(
+            genome=2,
+            name="b",
+            suffix="",
+            size_bytes=1,
+            sha256="0" * 64,
+            params={"layers": "3", "note": "\x1b", "x": 0.5},
+        )
+    )
+    without, has = (explain_genome(core.farm, genome, DEPTH, playing=True) for genome in core.farm.genomes)
+
+    assert has[1] == r"It was submitted with layers = '3', note = '\x1b', x = 0.5."
+    assert "submitted" not in "\n".join(without)
+
+
 def test_short_reason_is_repeated() -> None:
     """A reference would be longer."""
     core = failing("no such level")

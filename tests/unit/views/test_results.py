@@ -1,18 +1,30 @@
 """The rows of `attempts.csv` and `results.csv`."""
 
+import json
 from typing import Any
 
 import pytest
 
 from inbox_agent.protocol.layout import Outcome
-from pipeline.core.facts import AttemptEnded, AttemptIssued, EvaluatorAccepted, Fact, Settlement, TrialSettled
+from pipeline.core.facts import (
+    AttemptEnded,
+    AttemptIssued,
+    EvaluatorAccepted,
+    Fact,
+    GenomeAdded,
+    Settlement,
+    TrialSettled,
+)
+from pipeline.views.ranking import json_text, ranked
 from pipeline.views.results import (
     ATTEMPT_COLUMNS,
     METRIC_NAMES_MAX,
+    PARAM_NAMES_MAX,
     RESULT_COLUMNS,
     attempt_rows,
     evaluator_text,
     mixed_text,
+    result_columns,
     result_rows,
     summary,
     version_text,
@@ -83,6 +95,65 @@ def test_table_has_the_first_metrics_of_a_generation() -> None:
     assert [len(row.keys() - set(RESULT_COLUMNS)) for row in rows] == [64, 64, 64, 64, 0, 0]
     assert "m-4-63" in rows[3]
     assert summary(core.farm)["metrics_left_out"] == 6 * 64 - METRIC_NAMES_MAX
+
+
+def params(core: CoreHarness, genome: int, **given: Any) -> None:
+    """Adds a genome with these params."""
+    core.record(GenomeAdded(genome=genome, name=f"g{genome}", suffix="", size_bytes=1, sha256="0" * 64, params=given))
+
+
+def test_params_have_columns_between_the_others_and_the_metrics() -> None:
+    """With their values as they were given; a genome without one has none."""
+    core = CoreHarness("w0", genomes=1)
+    params(core, 2, rate=0.5, kind="=1")
+    params(core, 3, rate=True)
+    core.run_until_ready()
+    for attempt in list(core.farm.attempts):
+        core.publish_result(attempt, metrics={"a": 1.0})
+    core.tick()
+
+    assert result_columns(core.farm) == (*RESULT_COLUMNS, "param_kind", "param_rate", "a")
+    rows = list(result_rows(core.farm))
+    assert [(row.get("param_kind"), row.get("param_rate")) for row in rows] == [(None, None), ("=1", 0.5), (None, True)]
+
+
+def test_params_have_their_types_in_json() -> None:
+    """As they were given; a text is no number."""
+    core = CoreHarness("w0", genomes=0)
+    params(core, 1, elite=True, layers="3", rate=1.0, size=1)
+
+    (row,) = json.loads(json_text(ranked([core.farm], "fitness", minimize=False, reverse=False)))
+
+    found = [row[f"param_{name}"] for name in ("elite", "layers", "rate", "size")]
+    assert list(map(repr, found)) == ["True", "'3'", "1.0", "1"]
+
+
+def test_table_has_the_first_params_of_a_generation() -> None:
+    """64 new names with every genome: the first ones have a column, the others are counted."""
+    core = CoreHarness("w0", genomes=0)
+    for genome in range(1, 7):
+        params(core, genome, **{f"p-{genome}-{number:02d}": number for number in range(64)})
+
+    rows = list(result_rows(core.farm))
+
+    assert [len(row.keys() - set(RESULT_COLUMNS)) for row in rows] == [64, 64, 64, 64, 0, 0]
+    assert summary(core.farm)["params_left_out"] == 6 * 64 - PARAM_NAMES_MAX
+
+
+def test_no_two_columns_have_one_name() -> None:
+    """A metric is renamed if its name is that of another column, or could be that of a param."""
+    core = CoreHarness("w0", genomes=0)
+    params(core, 1, x=0.5)
+    core.run_until_ready()
+    names = ("fitness", "metric_fitness", "metric_status", "status", "param_x", "generation", "score")
+    core.publish_result(core.claim("w0"), metrics={name: float(n) for n, name in enumerate(names)})
+    core.tick()
+
+    columns = result_columns(core.farm)
+    (row,) = result_rows(core.farm)
+    assert len({*columns}) == len(columns) == len(RESULT_COLUMNS) + 1 + len(names)
+    assert sorted(row[name] for name in columns[len(RESULT_COLUMNS) + 1 :]) == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    assert (row["param_x"], row["metric_param_x"], row["metric_generation"], row["score"]) == (0.5, 4.0, 5.0, 6.0)
 
 
 def test_no_metric_is_left_out_of_few() -> None:
