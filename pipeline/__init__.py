@@ -1,13 +1,15 @@
 """The host: takes genomes in, farms them out to workers, counts every one exactly once or says why not.
 
-For programs: `open_farm` and what it takes and gives, `PipelineError` and its subclasses (`pipeline.errors`).
+For programs: `open_farm`, `open_executor`, what they take and give, and `PipelineError` with its subclasses.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import (
     BundleError,
     ConfigError,
+    EvaluationFailed,
     FarmClosed,
     GenomeError,
     HostError,
@@ -25,6 +27,8 @@ from pipeline.errors import (
 
 if TYPE_CHECKING:
     from pipeline.api import Evaluator, OpenFarm, open_farm
+    from pipeline.calls.executor import FarmExecutor, open_executor
+    from pipeline.calls.player import current_trial
     from pipeline.host.genome_fitness import Fitness
     from pipeline.views.progress import Progress
     from pipeline.views.table import Table
@@ -32,8 +36,10 @@ if TYPE_CHECKING:
 __all__ = [
     "BundleError",
     "ConfigError",
+    "EvaluationFailed",
     "Evaluator",
     "FarmClosed",
+    "FarmExecutor",
     "Fitness",
     "GenomeError",
     "HostError",
@@ -49,17 +55,29 @@ __all__ = [
     "Table",
     "TakeOverError",
     "VmError",
+    "current_trial",
+    "open_executor",
     "open_farm",
 ]
+
+#: Where the names are that need the libraries of the host.
+_MODULES = {
+    "Evaluator": "pipeline.api",
+    "FarmExecutor": "pipeline.calls.executor",
+    "Fitness": "pipeline.host.genome_fitness",
+    "OpenFarm": "pipeline.api",
+    "Progress": "pipeline.views.progress",
+    "Table": "pipeline.views.table",
+    "current_trial": "pipeline.calls.player",
+    "open_executor": "pipeline.calls.executor",
+    "open_farm": "pipeline.api",
+}
 
 if not TYPE_CHECKING:  # a type checker would accept any name of this module
 
     def __getattr__(name: str) -> Any:
         """Loads the API on first use: the agent's installation, which has this package too, lacks its libraries."""
-        if name not in __all__:
+        if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         with needs_extra("host"):
-            from pipeline import api
-            from pipeline.views.progress import Progress
-
-        return Progress if name == "Progress" else getattr(api, name)
+            return getattr(import_module(_MODULES[name]), name)

@@ -10,6 +10,7 @@
     ├── ProjectBusyError      2  another process has this project open
     ├── TakeOverError         2  a share cannot be taken over
     ├── BundleError           2  the agent's bundle cannot be made
+    ├── EvaluationFailed      1  a call of an executor has no value
     ├── VmError               1  a machine did not do what it was asked
     ├── HostError             3  this host's disk failed; run again
     ├── LedgerError           4  the ledger is damaged or of another version
@@ -99,6 +100,12 @@ class BundleError(PipelineError):
 
 class VmError(PipelineError):
     """A virtual machine, or the computer it runs on, could not be asked or did not do what it was asked."""
+
+    exit_code = ExitCode.FAILED
+
+
+class EvaluationFailed(PipelineError):
+    """A call of an executor failed, or its value cannot come back. The message is the reason."""
 
     exit_code = ExitCode.FAILED
 

@@ -15,8 +15,9 @@ from tests.harness.farm_project import games
 from tests.harness.guest_farm import GuestFarm, guest_farm
 from tests.harness.waiting import eventually
 
-RESULTS_PER_CUT_MAX = 8
+RESULTS_PER_CUT_MAX, GAMES_PER_CUT = 8, 25
 STARTS_WITHIN_S, ENDS_WITHIN_S = 300.0, 1800.0
+_LOOK_S = 2.0  # each look starts three processes in the guest, whose processor is emulated
 
 
 def play(farm: GuestFarm, *, cuts: int, dice: random.Random) -> Counter[str]:
@@ -24,19 +25,19 @@ def play(farm: GuestFarm, *, cuts: int, dice: random.Random) -> Counter[str]:
 
     Raises AssertionError: a check failed.
     """
-    farm.set_up(games(2 * RESULTS_PER_CUT_MAX * (cuts + 1), seconds=0.1))
+    farm.set_up(games(GAMES_PER_CUT * (cuts + 1), seconds=0.5))
     for number in range(1, cuts + 1):
         before = farm.lines_archived()
         farm.start_run()
         wanted = before + dice.randint(1, RESULTS_PER_CUT_MAX)
-        assert eventually(partial(_has_archived, farm, wanted), STARTS_WITHIN_S, every_s=0.2), farm.last_words()
+        assert eventually(partial(_has_archived, farm, wanted), STARTS_WITHIN_S, every_s=_LOOK_S), farm.last_words()
         time.sleep(dice.uniform(0.0, 1.0))  # so that the cut falls at any moment of a game
         shown = farm.lines_archived()
         assert farm.exit_code() is None, "the generation was over too soon"
         farm.cut_power()
         print(f"cut {number}: {shown} results before, {farm.lines_archived()} on the disk afterwards", flush=True)
     farm.start_run()
-    assert eventually(lambda: farm.exit_code() is not None, ENDS_WITHIN_S, every_s=1.0), farm.last_words()
+    assert eventually(lambda: farm.exit_code() is not None, ENDS_WITHIN_S, every_s=_LOOK_S), farm.last_words()
     assert farm.exit_code() == 0, farm.last_words()
     farm.copy_out()
     farm.assert_counted_once()

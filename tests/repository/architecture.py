@@ -124,8 +124,16 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "pipeline.storage",
         "pipeline.views",
     ),
+    "pipeline.calls": (
+        "inbox_agent.evaluation.trial",
+        "inbox_agent.system.atomic_file",
+        "pipeline.api",
+        "pipeline.errors",
+        "pipeline.host.genome_fitness",
+    ),
     "pipeline": (
         "pipeline.api",
+        "pipeline.calls",
         "pipeline.errors",
         "pipeline.host.genome_fitness",
         "pipeline.views.progress",

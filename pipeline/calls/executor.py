@@ -1,0 +1,183 @@
+"""An executor of the standard library over a farm: each call is a genome of one open generation.
+
+Owns: what a call is as a genome, its name, and what its future gets.
+Not here: how values travel (`values`), the worker's side (`player`).
+"""
+
+import hashlib
+import os
+import pickle
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final, Generic, ParamSpec, TypeVar
+
+import cloudpickle
+
+from inbox_agent.system.atomic_file import replace_file
+from pipeline.api import Evaluator, OpenFarm, open_farm
+from pipeline.calls.player import Call, NoExecutor, load_shared
+from pipeline.calls.values import read_value
+from pipeline.errors import EvaluationFailed, InputError, disk_errors
+from pipeline.host.genome_fitness import Fitness
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_PROTOCOL = 5  #: of pickle: the same call has the same bytes in every run
+#: Compared instead of files: the functions are in the calls.
+_EVALUATOR_VERSION = "calls-1"
+RAISE: Final = object()
+
+
+class Shared(Generic[T]):
+    """A value that many calls take as an argument: it is written once, and read once in each worker process."""
+
+    def __init__(self, value: T, path: Path, sha256: str) -> None:
+        self.value = value
+        self._path, self._sha256 = path, sha256
+
+    def __reduce__(self) -> tuple[Callable[[str, str], Any], tuple[str, str]]:
+        """In a worker it is the value itself."""
+        return load_shared, (str(self._path), self._sha256)
+
+
+class FarmExecutor(Executor):
+    """Created by `open_executor`. Any thread may call; calls are played in any order, each exactly once."""
+
+    def __init__(self, farm: OpenFarm, folder: Path, failed: Any) -> None:
+        self.farm = farm  #: for its progress, workers and results
+        self._folder, self._failed = folder, failed
+        self._max_workers = len(farm.workers)  # what libraries ask an executor of the standard library for
+        self._is_shut_down = False
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Plays `fn(*args, **kwargs)` on a worker; the future gets its value.
+
+        A call that fails on two workers gives what `failed` says, or raises EvaluationFailed. With `resume` the n-th
+        call is answered from the ledger if an earlier run of the program has made it.
+
+        Raises:
+            InputError: the call cannot be pickled. GenomeError: the run that is resumed has made another call.
+            RuntimeError: the executor was shut down.
+        """
+        if self._is_shut_down:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        return _CallFuture(self.farm.submit(pickled(Call(fn, args, kwargs))), self._failed)
+
+    def starmap(self, fn: Callable[..., T], arguments: Iterable[Iterable[Any]]) -> list[T]:
+        """The values of `fn(*a)` for each of the arguments, in their order."""
+        futures = [self.submit(fn, *each) for each in arguments]
+        return [future.result() for future in futures]
+
+    def shared(self, value: T) -> Shared[T]:
+        """Stands for a large argument of many calls: `functools.partial(f, data=executor.shared(data))`."""
+        data = pickled(value)
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = self._folder / f"{sha256}.pickle"
+        with disk_errors(path):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                replace_file(path, data)
+        return Shared(value, path, sha256)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Refuses further calls; the block of `open_executor` waits for those that were made."""
+        self._is_shut_down = True
+
+    def __reduce__(self) -> tuple[type[NoExecutor], tuple[()]]:
+        """In a call it is a stand-in: a library's toolbox that holds its executor can be pickled."""
+        return NoExecutor, ()
+
+
+class _CallFuture(Future[T]):
+    """The future of a call: its value, made from the fitness of its genome."""
+
+    def __init__(self, genome: Future[Fitness], failed: Any) -> None:
+        super().__init__()
+        self._genome, self._failed = genome, failed
+        genome.add_done_callback(self._finish)
+
+    def cancel(self) -> bool:
+        """Cancels the call unless a worker has room for it already."""
+        return self._genome.cancel()
+
+    def running(self) -> bool:
+        """Whether it has begun, or waits for a worker that has room for it."""
+        return self._genome.running()
+
+    def _finish(self, genome: Future[Fitness]) -> None:
+        if genome.cancelled():
+            super().cancel()
+            self.set_running_or_notify_cancel()
+            return
+        self.set_running_or_notify_cancel()
+        try:
+            self.set_result(self._value(genome.result()))
+        except Exception as error:  # whatever it is, `result` raises it
+            self.set_exception(error)
+
+    def _value(self, fitness: Fitness) -> T:
+        if fitness.value is None:
+            if self._failed is RAISE:
+                raise EvaluationFailed(fitness.reason)
+            return self._failed  # type: ignore[no-any-return]
+        if fitness.files is None:
+            raise EvaluationFailed("its value was not kept: the budget of artifacts is used up; raise it in [limits]")
+        try:
+            return read_value(fitness.files)  # type: ignore[no-any-return]
+        except (OSError, ValueError) as error:
+            raise EvaluationFailed(f"its value cannot be read: {error}") from error
+
+
+@contextmanager
+def open_executor(
+    root: str | Path | None = None,
+    *,
+    workers: int | None = None,
+    time_limit_s: float = 1800.0,
+    failed: Any = RAISE,
+    resume: bool = False,
+) -> Iterator[FarmExecutor]:
+    """Opens a farm whose local workers call Python functions, until the block ends and every call is settled.
+
+    Args:
+        root: the project folder. None: a temporary one, which is removed at the end.
+        workers: how many local workers.
+        time_limit_s: of a call; its process is killed then.
+        failed: the value of calls that fail. By default their futures raise EvaluationFailed.
+        resume: a program that was killed and is started again gets the values of the calls that it had made: the n-th
+            call is compared with the n-th one of the earlier run.
+
+    Raises:
+        InputError, ProjectBusyError, HostError, LedgerError: as `open_farm`.
+    """
+    if resume and root is None:
+        raise InputError(
+            "open_executor: resume needs a root: a temporary folder is gone when the program is started again"
+        )
+    with ExitStack() as stack:
+        place = Path(root or stack.enter_context(tempfile.TemporaryDirectory(prefix="farm-"))).resolve()
+        evaluator = Evaluator(
+            python="pipeline.calls.player:play",
+            time_limit_s=time_limit_s,
+            environment={"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+            version=_EVALUATOR_VERSION,
+        )
+        farm = stack.enter_context(open_farm(place, evaluator=evaluator, workers=workers, trials_per_genome=1))
+        stack.enter_context(farm.open_generation(1 if resume else None))
+        executor = FarmExecutor(farm, place / "shared", failed)
+        stack.callback(executor.shutdown)
+        yield executor
+
+
+def pickled(value: Any) -> bytes:
+    """A value as bytes that are the same in every run, if it is not pickled by value. Raises InputError."""
+    try:
+        data: bytes = cloudpickle.dumps(value, protocol=_PROTOCOL)
+    except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"a call cannot be pickled: {error}"
+        raise InputError(f"{reason}; give functions of a module and plain arguments") from error
+    return data

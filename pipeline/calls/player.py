@@ -1,0 +1,73 @@
+"""The worker's side of a call: unpickles it, calls the function and writes its value.
+
+A genome is a pickle of `Call`, made by the program that runs on this computer; it is trusted as that program is.
+"""
+
+import hashlib
+import pickle
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inbox_agent.evaluation.trial import EvaluatorTrial
+from pipeline.calls.values import shown_number, write_value
+
+_trial: ContextVar[EvaluatorTrial] = ContextVar("trial")
+_shared: dict[str, Any] = {}  #: values that calls of this process have in common, by digest
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function with its arguments."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+class NoExecutor:
+    """What an executor is in a call: it can be held, and not used."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("__"):  # pickle and copy ask for these
+            raise AttributeError(name)
+        return _refuse
+
+
+def _refuse(*_args: object, **_kwargs: object) -> None:
+    raise RuntimeError("a call cannot use the executor that plays it")
+
+
+def play(genome: Path, trial: EvaluatorTrial) -> float:
+    """The evaluator: calls what the genome file has, and leaves the value among its artifacts."""
+    call = pickle.loads(genome.read_bytes())  # noqa: S301  a file of the program that opened the executor
+    token = _trial.set(trial)
+    try:
+        value = call.function(*call.args, **call.kwargs)
+    finally:
+        _trial.reset(token)
+    folder = trial.scratch / "artifacts"
+    folder.mkdir(exist_ok=True)
+    write_value(value, folder)
+    return shown_number(value)
+
+
+def current_trial() -> EvaluatorTrial:
+    """The trial of the call that is being played: its seed, its scratch folder, its time limit, `progress`.
+
+    Raises:
+        LookupError: not in a call of an executor.
+    """
+    return _trial.get()
+
+
+def load_shared(path: str, sha256: str) -> Any:
+    """The shared value of this file; it is read once in each process. Raises ValueError: the file was changed."""
+    if sha256 not in _shared:
+        data = Path(path).read_bytes()
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise ValueError(f"{path}: a shared value was changed since the call was made")
+        _shared[sha256] = pickle.loads(data)  # noqa: S301  as above
+    return _shared[sha256]
