@@ -6,6 +6,7 @@ worker is told of them.
 
 from collections.abc import Collection, Mapping
 from math import isfinite
+from typing import Any
 
 from inbox_agent.protocol.layout import Setting
 from pipeline.errors import GenomeError
@@ -16,6 +17,7 @@ PARAMS_MAX = 64  #: of a genome
 PARAM_NAME_CHARS_MAX = 64
 PARAM_CHARS_MAX = 1000  #: of a text
 _WHOLE_MAX = 2**53  # exact in every JSON reader
+_PLAIN = (str, int, float, bool)
 
 NO_PARAMS: Params = {}  #: of every genome without params: one object for all of them
 
@@ -63,25 +65,21 @@ def genome_params(genome: str, given: object) -> Params:
     return {str(name): _plain(given[name], f"{where}: {name!r}") for name in sorted(given)} or NO_PARAMS
 
 
-def _plain(value: object, where: str) -> Setting:
+def _plain(value: Any, where: str) -> Setting:
     """A value that JSON and every table can have. Raises GenomeError."""
-    if type(value) not in (str, int, float, bool) and getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+    if type(value) not in _PLAIN and getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         value = value.item()  # a scalar of numpy
-    kind = type(value)
-    if kind is bool:
-        return bool(value)
-    if isinstance(value, int) and kind is int:
-        if abs(value) > _WHOLE_MAX:
-            raise GenomeError(f"{where}: a whole number from -2**53 to 2**53 is needed; give others as float or str")
-        return value
-    if isinstance(value, float) and kind is float:
-        if not isfinite(value):
-            raise GenomeError(f"{where}: {value} is no finite number; leave it out")
-        return value
-    if isinstance(value, str) and kind is str:
+    if type(value) not in _PLAIN:  # the ledger cannot have those of derived classes
+        raise GenomeError(f"{where}: expected str, int, float or bool, found {type(value).__name__}")
+    if isinstance(value, str):
         if len(value) > PARAM_CHARS_MAX:
             raise GenomeError(f"{where}: {len(value)} characters, allowed are {PARAM_CHARS_MAX}")
         if any("\ud800" <= character <= "\udfff" for character in value):
             raise GenomeError(f"{where}: broken Unicode, which no file can have")
-        return value
-    raise GenomeError(f"{where}: expected str, int, float or bool, found {kind.__name__}")
+    elif isinstance(value, int):
+        if abs(value) > _WHOLE_MAX:
+            raise GenomeError(f"{where}: a whole number from -2**53 to 2**53 is needed; give others as float or str")
+    elif not isfinite(value):
+        raise GenomeError(f"{where}: {value} is no finite number; leave it out")
+    plain: Setting = value
+    return plain

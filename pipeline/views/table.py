@@ -5,6 +5,7 @@ Owns: that the values of a column are of one type. A value that a genome does no
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from itertools import islice
 from typing import Any
 
 from inbox_agent.protocol.layout import clean
@@ -25,12 +26,11 @@ class Table(dict[str, list[Any]]):
 
     def _repr_html_(self) -> str:
         """The table in a notebook: the first rows, and how many there are."""
-        rows = self.rows()
+        number = max(map(len, self.values()), default=0)
         head = "".join(f"<th>{_cell(name)}</th>" for name in self)
-        body = "".join(
-            f"<tr>{''.join(f'<td>{_cell(value)}</td>' for value in row.values())}</tr>" for row in rows[:SHOWN_MAX]
-        )
-        more = f"<p>{SHOWN_MAX} of {len(rows)} rows</p>" if len(rows) > SHOWN_MAX else ""
+        rows = islice(zip(*self.values(), strict=True), SHOWN_MAX)
+        body = "".join(f"<tr>{''.join(f'<td>{_cell(value)}</td>' for value in row)}</tr>" for row in rows)
+        more = f"<p>{SHOWN_MAX} of {number} rows</p>" if number > SHOWN_MAX else ""
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
 

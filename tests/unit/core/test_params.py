@@ -1,6 +1,7 @@
 """The params of genomes: which are refused, and how they are recorded and kept."""
 
 import math
+from http import HTTPStatus
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ GENOMES = ("a", "b")
 ROW = b'{"fact":"genome_added","genome":1,"name":"a","suffix":".bin","size_bytes":9,"sha256":"00"}'
 
 
-class _Enum:
-    """Has a shape, and no value."""
+class Shaped:
+    """Has a shape like a scalar of numpy, and no value."""
 
     ndim = 0
 
@@ -40,9 +41,11 @@ REFUSED: list[tuple[Any, str]] = [
     ({"a": {"x": b"1"}}, "params of genome 'a': 'x': expected str, int, float or bool, found bytes"),
     ({"a": {"x": np.zeros(1)}}, "params of genome 'a': 'x': expected str, int, float or bool, found ndarray"),
     ({"a": {"x": np.complex128(1)}}, "params of genome 'a': 'x': expected str, int, float or bool, found complex"),
-    ({"a": {"x": _Enum()}}, "params of genome 'a': 'x': expected str, int, float or bool, found _Enum"),
+    ({"a": {"x": Shaped()}}, "params of genome 'a': 'x': expected str, int, float or bool, found Shaped"),
     ({"a": {"x": math.nan}}, "params of genome 'a': 'x': nan is no finite number; leave it out"),
     ({"a": {"x": np.float32("-inf")}}, "params of genome 'a': 'x': -inf is no finite number; leave it out"),
+    ({"a": {"x": HTTPStatus.OK}}, "params of genome 'a': 'x': expected str, int, float or bool, found HTTPStatus"),
+    ({"a": {"x": 10**400}}, "params of genome 'a': 'x': a whole number from -2**53 to 2**53 is needed"),
     ({"a": {"x": 2**53 + 1}}, "params of genome 'a': 'x': a whole number from -2**53 to 2**53 is needed"),
     ({"a": {"x": "y" * 1001}}, "params of genome 'a': 'x': 1001 characters, allowed are 1000"),
     ({"a": {"x": "\udfff"}}, "params of genome 'a': 'x': broken Unicode"),

@@ -1,5 +1,6 @@
 """The rows of `attempts.csv` and `results.csv`."""
 
+import json
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from pipeline.core.facts import (
     Settlement,
     TrialSettled,
 )
+from pipeline.views.ranking import json_text, ranked
 from pipeline.views.results import (
     ATTEMPT_COLUMNS,
     METRIC_NAMES_MAX,
@@ -113,6 +115,17 @@ def test_params_have_columns_between_the_others_and_the_metrics() -> None:
     assert result_columns(core.farm) == (*RESULT_COLUMNS, "param_kind", "param_rate", "a")
     rows = list(result_rows(core.farm))
     assert [(row.get("param_kind"), row.get("param_rate")) for row in rows] == [(None, None), ("=1", 0.5), (None, True)]
+
+
+def test_params_have_their_types_in_json() -> None:
+    """As they were given; a text is no number."""
+    core = CoreHarness("w0", genomes=0)
+    params(core, 1, elite=True, layers="3", rate=1.0, size=1)
+
+    (row,) = json.loads(json_text(ranked([core.farm], "fitness", minimize=False, reverse=False)))
+
+    found = [row[f"param_{name}"] for name in ("elite", "layers", "rate", "size")]
+    assert list(map(repr, found)) == ["True", "'3'", "1.0", "1"]
 
 
 def test_table_has_the_first_params_of_a_generation() -> None:
