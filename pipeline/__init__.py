@@ -28,6 +28,7 @@ from pipeline.errors import (
 if TYPE_CHECKING:
     from pipeline.api import Evaluator, OpenFarm, open_farm
     from pipeline.calls.executor import FarmExecutor, open_executor
+    from pipeline.calls.joblib_backend import register_joblib
     from pipeline.calls.player import current_trial
     from pipeline.host.genome_fitness import Fitness
     from pipeline.views.progress import Progress
@@ -58,6 +59,7 @@ __all__ = [
     "current_trial",
     "open_executor",
     "open_farm",
+    "register_joblib",
 ]
 
 #: Where the names are that need the libraries of the host.
@@ -71,6 +73,7 @@ _MODULES = {
     "current_trial": "pipeline.calls.player",
     "open_executor": "pipeline.calls.executor",
     "open_farm": "pipeline.api",
+    "register_joblib": "pipeline.calls.joblib_backend",
 }
 
 if not TYPE_CHECKING:  # a type checker would accept any name of this module

@@ -20,6 +20,7 @@ import cloudpickle
 from inbox_agent.system.atomic_file import replace_file
 from pipeline.api import Evaluator, OpenFarm, open_farm
 from pipeline.calls.player import Call, NoExecutor, load_shared
+from pipeline.calls.pool import FarmPool
 from pipeline.calls.values import read_value
 from pipeline.errors import EvaluationFailed, InputError, disk_errors
 from pipeline.host.genome_fitness import Fitness
@@ -50,7 +51,8 @@ class FarmExecutor(Executor):
     def __init__(self, farm: OpenFarm, folder: Path, failed: Any) -> None:
         self.farm = farm  #: for its progress, workers and results
         self._folder, self._failed = folder, failed
-        self._max_workers = len(farm.workers)  # what libraries ask an executor of the standard library for
+        self.workers = len(farm.workers)
+        self._max_workers = self.workers  # what libraries ask an executor of the standard library for
         self._is_shut_down = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -71,6 +73,10 @@ class FarmExecutor(Executor):
         """The values of `fn(*a)` for each of the arguments, in their order."""
         futures = [self.submit(fn, *each) for each in arguments]
         return [future.result() for future in futures]
+
+    def pool(self) -> FarmPool:
+        """What optimisers use of `multiprocessing.Pool`, for those that take no executor."""
+        return FarmPool(self)
 
     def shared(self, value: T) -> Shared[T]:
         """Stands for a large argument of many calls: `functools.partial(f, data=executor.shared(data))`."""

@@ -38,6 +38,11 @@ def wait_for(path: str) -> str:
     return path
 
 
+def begin_and_wait_for(begun: str, path: str) -> str:
+    Path(begun).touch()
+    return wait_for(path)
+
+
 def fail(text: str) -> None:
     raise ValueError(text)
 

@@ -1,0 +1,1 @@
+"""Bridges to single libraries that need more than an executor. They do not import the library."""
