@@ -4,7 +4,9 @@ Owns: what a call is as a genome, its name, and what its future gets.
 Not here: how values travel (`values`), the worker's side (`player`).
 """
 
+import copyreg
 import hashlib
+import io
 import os
 import pickle
 import sys
@@ -120,10 +122,13 @@ class _CallFuture(Future[T]):
             self.set_running_or_notify_cancel()
             return
         self.set_running_or_notify_cancel()
+        if (error := genome.exception()) is not None:  # not raised here: all that are open share one
+            self.set_exception(error)
+            return
         try:
             self.set_result(self._value(genome.result()))
-        except Exception as error:  # whatever it is, `result` raises it
-            self.set_exception(error)
+        except EvaluationFailed as failed:
+            self.set_exception(failed)
 
     def _value(self, fitness: Fitness) -> T:
         if fitness.value is None:
@@ -181,9 +186,17 @@ def open_executor(
 
 def pickled(value: Any) -> bytes:
     """A value as bytes that are the same in every run, if it is not pickled by value. Raises InputError."""
+    file = io.BytesIO()
     try:
-        data: bytes = cloudpickle.dumps(value, protocol=_PROTOCOL)
+        _Pickler(file, protocol=_PROTOCOL).dump(value)
     except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:
         reason = f"a call cannot be pickled: {error}"
         raise InputError(f"{reason}; give functions of a module and plain arguments") from error
-    return data
+    return file.getvalue()
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """cloudpickle, unless a library says itself how its objects are pickled, as DEAP does of the classes it makes."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        return NotImplemented if type(obj) in copyreg.dispatch_table else super().reducer_override(obj)

@@ -1,6 +1,8 @@
 """Functions that tests call on workers."""
 
+import copyreg
 import os
+import random
 import signal
 import time
 from pathlib import Path
@@ -91,3 +93,29 @@ def sum_of_kit(kit: dict[str, Any], x: int) -> int:
 
 def use(executor: Any) -> None:
     executor.submit(square, 2)
+
+
+def inputs_times_key(genome: Any, config: Any) -> int:
+    assert config.genome_config.node_indexer is None
+    return int(config.genome_config.inputs * genome.key)
+
+
+def drawn(genome: Any, config: Any) -> float:
+    return random.random()
+
+
+class Made(type):
+    """Classes that a library makes at run time, from other arguments than those of a class statement."""
+
+    def __new__(cls, name: str) -> "Made":
+        return super().__new__(cls, name, (), {"__module__": __name__})
+
+    def __init__(cls, name: str) -> None:
+        super().__init__(name, (), {})
+
+
+copyreg.pickle(Made, lambda made: (Made, (made.__name__,)))
+
+
+def name_of(value: Any) -> str:
+    return type(value).__name__

@@ -1,0 +1,32 @@
+"""After Optuna's tutorial, Ask-and-Tell Interface, Batch Optimization."""
+
+from typing import Any
+
+import optuna
+
+from tests.contrib.recipes import Recipe
+from tests.contrib.trajectory import recorded
+
+BATCHES, BATCH_SIZE = 10, 10
+
+
+@recorded
+def objective(x: float, y: float) -> float:
+    return x**2 + y
+
+
+def run(recipe: Recipe | None) -> Any:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=3))
+    for _ in range(BATCHES):
+        trials = [study.ask() for _ in range(BATCH_SIZE)]
+        x_batch = [trial.suggest_float("x", -10, 10) for trial in trials]
+        y_batch = [trial.suggest_float("y", -10, 10) for trial in trials]
+        trial_numbers = [trial.number for trial in trials]
+        if recipe is not None:
+            names = {"x_batch": x_batch, "y_batch": y_batch, "trial_numbers": trial_numbers}
+            recipe(study=study, objective=objective, **names)
+            continue
+        for number, value in zip(trial_numbers, map(objective, x_batch, y_batch), strict=True):
+            study.tell(number, value)
+    return [(trial.params, trial.value) for trial in study.trials]
