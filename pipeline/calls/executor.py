@@ -23,6 +23,7 @@ from pipeline.calls.player import Call, NoExecutor, load_shared
 from pipeline.calls.values import read_value
 from pipeline.errors import EvaluationFailed, InputError, disk_errors
 from pipeline.host.genome_fitness import Fitness
+from pipeline.paths import ProjectPaths
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -168,7 +169,7 @@ def open_executor(
         )
         farm = stack.enter_context(open_farm(place, evaluator=evaluator, workers=workers, trials_per_genome=1))
         stack.enter_context(farm.open_generation(1 if resume else None))
-        executor = FarmExecutor(farm, place / "shared", failed)
+        executor = FarmExecutor(farm, ProjectPaths(place).shared_values, failed)
         stack.callback(executor.shutdown)
         yield executor
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inbox_agent.evaluation.trial import EvaluatorTrial
+from inbox_agent.evaluation.trial import ARTIFACTS, EvaluatorTrial
 from pipeline.calls.values import shown_number, write_value
 
 _trial: ContextVar[EvaluatorTrial] = ContextVar("trial")
@@ -48,7 +48,7 @@ def play(genome: Path, trial: EvaluatorTrial) -> float:
         value = call.function(*call.args, **call.kwargs)
     finally:
         _trial.reset(token)
-    folder = trial.scratch / "artifacts"
+    folder = trial.scratch / ARTIFACTS
     folder.mkdir(exist_ok=True)
     write_value(value, folder)
     return shown_number(value)
