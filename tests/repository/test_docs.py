@@ -336,6 +336,22 @@ def test_programs_with_tables_and_progress_run(tmp_path: Path) -> None:
     assert "generation" in read
 
 
+def test_program_of_the_readme_resumes(tmp_path: Path) -> None:
+    """Started again it prints the same, and plays nothing."""
+    (tmp_path / "my-project").mkdir()
+    (tmp_path / "my-project/my_game.py").write_text(
+        "def play(genome, trial):\n    return float(genome.read_bytes()[0])\n"
+    )
+    (program,) = blocks("README.md", "python")
+    command = [sys.executable, "-c", program]
+    first, again = (subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True) for _ in range(2))
+
+    assert first.stdout == again.stdout
+    assert len(first.stdout.splitlines()) == 5
+    for folder in (tmp_path / "my-project/results").iterdir():
+        assert len((folder / "attempts.csv").read_text().splitlines()) == 1 + 10 * 3
+
+
 def test_documented_reading_of_results_works(tmp_path: Path) -> None:
     """The names are those of the genomes, also where the table marks them."""
     program, _ = blocks("docs/reference/results.md", "python")
