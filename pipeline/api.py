@@ -27,6 +27,7 @@ from pipeline.errors import ConfigError, FarmClosed, InputError, StalledError, d
 from pipeline.host.genome_fitness import Fitness, genome_fitness
 from pipeline.host.host import Ending, Host
 from pipeline.host.host_thread import HostThread, result_of
+from pipeline.host.no_farm import NoFarm
 from pipeline.host.submissions import Submissions
 from pipeline.paths import GENERATION_FOLDER, GENERATION_GLOB
 from pipeline.storage.submitted_genomes import GenomeSource, genome_content, put_genomes
@@ -67,6 +68,10 @@ class OpenFarm:
         self._counting = threading.Lock()
         self._open: Submissions[Fitness] | None = None  #: of the open generation
         self._submitted = 0  #: genomes, to the open generation
+
+    def __reduce__(self) -> tuple[type[NoFarm], tuple[()]]:
+        """Pickled it is a stand-in: an evaluator's toolbox that holds the farm can be pickled."""
+        return NoFarm, ()
 
     @property
     def generation(self) -> int:

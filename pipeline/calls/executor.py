@@ -19,10 +19,11 @@ import cloudpickle
 
 from inbox_agent.system.atomic_file import replace_file
 from pipeline.api import Evaluator, OpenFarm, open_farm
-from pipeline.calls.player import Call, NoExecutor, load_shared
+from pipeline.calls.player import Call, load_shared
 from pipeline.calls.values import read_value
 from pipeline.errors import EvaluationFailed, InputError, disk_errors
 from pipeline.host.genome_fitness import Fitness
+from pipeline.host.no_farm import NoFarm
 from pipeline.paths import ProjectPaths
 
 P = ParamSpec("P")
@@ -88,9 +89,9 @@ class FarmExecutor(Executor):
         """Refuses further calls; the block of `open_executor` waits for those that were made."""
         self._is_shut_down = True
 
-    def __reduce__(self) -> tuple[type[NoExecutor], tuple[()]]:
+    def __reduce__(self) -> tuple[type[NoFarm], tuple[()]]:
         """In a call it is a stand-in: a library's toolbox that holds its executor can be pickled."""
-        return NoExecutor, ()
+        return NoFarm, ()
 
 
 class _CallFuture(Future[T]):

@@ -27,19 +27,6 @@ class Call:
     kwargs: Mapping[str, Any]
 
 
-class NoExecutor:
-    """What an executor is in a call: it can be held, and not used."""
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name.startswith("__"):  # pickle and copy ask for these
-            raise AttributeError(name)
-        return _refuse
-
-
-def _refuse(*_args: object, **_kwargs: object) -> None:
-    raise RuntimeError("a call cannot use the executor that plays it")
-
-
 def play(genome: Path, trial: EvaluatorTrial) -> float:
     """The evaluator: calls what the genome file has, and leaves the value among its artifacts."""
     call = pickle.loads(genome.read_bytes())  # noqa: S301  a file of the program that opened the executor

@@ -115,10 +115,10 @@ def test_large_argument_is_read_once_in_each_process(executor: FarmExecutor) -> 
 
 
 def test_executor_in_an_argument_is_left_out(executor: FarmExecutor) -> None:
-    """A library's toolbox holds its executor or `map` of it, and an evaluator the toolbox."""
-    toolbox = {"pool": executor, "map": executor.map, "table": [1, 2]}
+    """A library's toolbox holds its executor, `map` of it or the farm, and an evaluator the toolbox."""
+    toolbox = {"pool": executor, "map": executor.map, "farm": executor.farm, "table": [1, 2]}
     assert executor.submit(called.sum_of_kit, toolbox, 3).result() == 6
-    with pytest.raises(EvaluationFailed, match="a call cannot use the executor that plays it"):
+    with pytest.raises(EvaluationFailed, match="a worker cannot use its own farm"):
         executor.submit(called.use, executor).result()
 
 

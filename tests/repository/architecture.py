@@ -130,6 +130,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "pipeline.api",
         "pipeline.errors",
         "pipeline.host.genome_fitness",
+        "pipeline.host.no_farm",
         "pipeline.paths",
     ),
     "pipeline": (
