@@ -72,10 +72,9 @@ def one_line(cell: Cell) -> str:
 
 def _cell(cell: Cell | None) -> Text:
     words = judge(cell)
-    below = (
-        words.cost if cell is not None and cell.fault == "program" else f"{words.got.partition('/')[0]}, {words.cost}"
-    )
-    return Text.assemble((words.verdict, STYLES[words.grade]), "\n", (below.strip(", "), "dim"))
+    got = "" if cell is not None and cell.fault == "program" else words.got.partition("/")[0]
+    below = " ".join(filter(None, [got, words.cost]))
+    return Text.assemble((words.verdict, STYLES[words.grade]), "\n", got, (below.removeprefix(got), "dim"))
 
 
 def _left_running(measurement: Measurement, system: str) -> int:

@@ -120,7 +120,7 @@ def test_terminal_shows_two_lines_for_each_system() -> None:
     *head, first, second = [line.split("  ") for line in console.export_text().splitlines() if line.strip()]
     assert len(head) == 2
     assert [part.strip() for part in first if part.strip()] == ["pebble", "complete", "never", "complete"]
-    assert [part.strip() for part in second if part.strip()] == ["ProcessPool", "40, 1.5 s", "58 games"]
+    assert [part.strip() for part in second if part.strip()] == ["ProcessPool", "40 1.5 s", "58 games"]
 
 
 def test_progress_names_system_fault_and_games() -> None:
