@@ -41,6 +41,7 @@ DOCUMENTS = (
     "ARCHITECTURE.md",
     "share_layout.md",
     "docs/reliability.md",
+    "docs/beside-other-tools.md",
     "docs/reference/api.md",
     "docs/how-to/smb.md",
     "docs/how-to/hyper-v.md",
