@@ -3,7 +3,6 @@
 For programs: `open_farm`, `open_executor`, what they take and give, and `PipelineError` with its subclasses.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import (
@@ -62,25 +61,21 @@ __all__ = [
     "register_joblib",
 ]
 
-#: Where the names are that need the libraries of the host.
-_MODULES = {
-    "Evaluator": "pipeline.api",
-    "FarmExecutor": "pipeline.calls.executor",
-    "Fitness": "pipeline.host.genome_fitness",
-    "OpenFarm": "pipeline.api",
-    "Progress": "pipeline.views.progress",
-    "Table": "pipeline.views.table",
-    "current_trial": "pipeline.calls.player",
-    "open_executor": "pipeline.calls.executor",
-    "open_farm": "pipeline.api",
-    "register_joblib": "pipeline.calls.joblib_backend",
-}
-
 if not TYPE_CHECKING:  # a type checker would accept any name of this module
 
     def __getattr__(name: str) -> Any:
         """Loads the API on first use: the agent's installation, which has this package too, lacks its libraries."""
-        if name not in _MODULES:
+        if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         with needs_extra("host"):
-            return getattr(import_module(_MODULES[name]), name)
+            from pipeline.calls import player
+
+            if name not in vars(player):  # which a worker imports, and nothing else
+                from pipeline import api
+                from pipeline.calls import executor
+                from pipeline.calls.joblib_backend import register_joblib
+                from pipeline.views.progress import Progress
+
+                others = {"Progress": Progress, "register_joblib": register_joblib}
+                return {**vars(api), **vars(executor), **others}[name]
+        return getattr(player, name)

@@ -6,6 +6,7 @@ Threads: any may call; the host has a thread of its own (`host_thread`).
 
 import operator
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -25,7 +26,8 @@ from pipeline.core.runs import GENERATION_MAX
 from pipeline.errors import ConfigError, FarmClosed, InputError, StalledError, disk_errors
 from pipeline.host.genome_fitness import Fitness, genome_fitness
 from pipeline.host.host import Ending, Host
-from pipeline.host.host_thread import HostThread, PlayingTurn, result_of
+from pipeline.host.host_thread import HostThread, result_of
+from pipeline.host.no_farm import NoFarm
 from pipeline.host.submissions import Submissions
 from pipeline.paths import GENERATION_FOLDER, GENERATION_GLOB
 from pipeline.storage.submitted_genomes import GenomeSource, genome_content, put_genomes
@@ -63,9 +65,13 @@ class OpenFarm:
 
     def __init__(self, host: HostThread) -> None:
         self._host = host
-        self._playing = PlayingTurn()
+        self._counting = threading.Lock()
         self._open: Submissions[Fitness] | None = None  #: of the open generation
         self._submitted = 0  #: genomes, to the open generation
+
+    def __reduce__(self) -> tuple[type[NoFarm], tuple[()]]:
+        """Pickled it is a stand-in: an evaluator's toolbox that holds the farm can be pickled."""
+        return NoFarm, ()
 
     @property
     def generation(self) -> int:
@@ -109,7 +115,7 @@ class OpenFarm:
         if on_progress is not None and not callable(on_progress):
             raise InputError(f"on_progress: expected a function, found {type(on_progress).__name__}")
         recorded = checked_params(params, genomes) if isinstance(genomes, Mapping) else {}  # refused when it is begun
-        with self._playing.turn("evaluate"):
+        with self._host.turn("evaluate"):
             begun = self._host.call(lambda host: _begin(host, number, genomes, recorded))
             if begun is None:
                 return {}
@@ -135,7 +141,7 @@ class OpenFarm:
             FarmClosed: the farm is closed.
         """
         chosen = None if number is None else _number(number)
-        with self._playing.turn("open_generation"):
+        with self._host.turn("open_generation"):
             begun, submissions = self._host.call(lambda host: _begin_submissions(host, chosen))
             self._open, self._submitted = submissions, 0
             playing = self._host.start_playing(on_facts=submissions.note)
@@ -177,7 +183,7 @@ class OpenFarm:
             self._host.call(lambda host: host)  # raises FarmClosed
             raise InputError("submit: no generation is open; call it inside `with farm.open_generation():`")
         if name is None:
-            with self._playing.counting:
+            with self._counting:
                 self._submitted += 1
                 name = f"{self._submitted:06d}"
         content = genome_content(name, genome)

@@ -104,6 +104,11 @@ class ProjectPaths:
         return self.state / "read.json"
 
     @property
+    def shared_values(self) -> Path:
+        """The values that calls of an executor have in common, by their digests."""
+        return self.state / "shared"
+
+    @property
     def incoming(self) -> Path:
         """Artifacts that were fetched and are not archived yet, by worker."""
         return self.state / "incoming"

@@ -36,6 +36,8 @@ FIXED = (
     ("characters of the name of a param", "pipeline.core.params.PARAM_NAME_CHARS_MAX"),
     ("characters of a param that is a text", "pipeline.core.params.PARAM_CHARS_MAX"),
     ("names of params of a generation that its tables have", "pipeline.views.results.PARAM_NAMES_MAX"),
+    ("NumPy arrays in the value of a call", "pipeline.calls.values.ARRAYS_MAX"),
+    ("how deep the value of a call may be nested", "pipeline.calls.values.DEPTH_MAX"),
     ("metrics of a generation that its tables and its page have", "pipeline.views.results.METRIC_NAMES_MAX"),
     ("failed genomes, and files of each kind, that `pipeline run` names", "pipeline.cli.main.NAMED_MAX"),
 )

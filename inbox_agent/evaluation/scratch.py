@@ -15,6 +15,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+from inbox_agent.evaluation.trial import ARTIFACTS
 from inbox_agent.protocol.layout import ARTIFACT_BYTES_MAX, ARTIFACTS_MAX, RECORD_BYTES_MAX
 from inbox_agent.system.file_kind import is_link, is_regular
 from inbox_agent.system.file_retry import retry_while_busy
@@ -25,7 +26,7 @@ _REMOVE_AGAIN_S = 10.0
 #: A FIFO must not block the agent, a link must not be followed.
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
-RESULT, ARTIFACTS = "result.json", "artifacts"
+RESULT = "result.json"
 
 
 class InvalidAnswer(ValueError):

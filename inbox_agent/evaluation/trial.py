@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+ARTIFACTS = "artifacts"  #: the folder in the scratch folder whose files are kept
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluatorTrial:

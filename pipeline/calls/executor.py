@@ -21,11 +21,13 @@ import cloudpickle
 
 from inbox_agent.system.atomic_file import replace_file
 from pipeline.api import Evaluator, OpenFarm, open_farm
-from pipeline.calls.player import Call, NoExecutor, load_shared
+from pipeline.calls.player import Call, load_shared
 from pipeline.calls.pool import FarmPool
 from pipeline.calls.values import read_value
 from pipeline.errors import EvaluationFailed, InputError, disk_errors
 from pipeline.host.genome_fitness import Fitness
+from pipeline.host.no_farm import NoFarm
+from pipeline.paths import ProjectPaths
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -95,9 +97,9 @@ class FarmExecutor(Executor):
         """Refuses further calls; the block of `open_executor` waits for those that were made."""
         self._is_shut_down = True
 
-    def __reduce__(self) -> tuple[type[NoExecutor], tuple[()]]:
+    def __reduce__(self) -> tuple[type[NoFarm], tuple[()]]:
         """In a call it is a stand-in: a library's toolbox that holds its executor can be pickled."""
-        return NoExecutor, ()
+        return NoFarm, ()
 
 
 class _CallFuture(Future[T]):
@@ -179,7 +181,7 @@ def open_executor(
         )
         farm = stack.enter_context(open_farm(place, evaluator=evaluator, workers=workers, trials_per_genome=1))
         stack.enter_context(farm.open_generation(1 if resume else None))
-        executor = FarmExecutor(farm, place / "shared", failed)
+        executor = FarmExecutor(farm, ProjectPaths(place).shared_values, failed)
         stack.callback(executor.shutdown)
         yield executor
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inbox_agent.evaluation.trial import EvaluatorTrial
+from inbox_agent.evaluation.trial import ARTIFACTS, EvaluatorTrial
 from pipeline.calls.values import shown_number, write_value
 
 _trial: ContextVar[EvaluatorTrial] = ContextVar("trial")
@@ -27,19 +27,6 @@ class Call:
     kwargs: Mapping[str, Any]
 
 
-class NoExecutor:
-    """What an executor is in a call: it can be held, and not used."""
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name.startswith("__"):  # pickle and copy ask for these
-            raise AttributeError(name)
-        return _refuse
-
-
-def _refuse(*_args: object, **_kwargs: object) -> None:
-    raise RuntimeError("a call cannot use the executor that plays it")
-
-
 def play(genome: Path, trial: EvaluatorTrial) -> float:
     """The evaluator: calls what the genome file has, and leaves the value among its artifacts."""
     call = pickle.loads(genome.read_bytes())  # noqa: S301  a file of the program that opened the executor
@@ -48,7 +35,7 @@ def play(genome: Path, trial: EvaluatorTrial) -> float:
         value = call.function(*call.args, **call.kwargs)
     finally:
         _trial.reset(token)
-    folder = trial.scratch / "artifacts"
+    folder = trial.scratch / ARTIFACTS
     folder.mkdir(exist_ok=True)
     write_value(value, folder)
     return shown_number(value)

@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError, Executor, Future, as_completed
 from multiprocessing import TimeoutError as PoolTimeoutError
 from typing import Any, Generic, Self, TypeVar
 
-from pipeline.calls.player import NoExecutor
+from pipeline.host.no_farm import NoFarm
 
 T = TypeVar("T")
 Callback = Callable[[Any], object]
@@ -178,9 +178,9 @@ class FarmPool:
         """As with multiprocessing, calls that have not begun are cancelled."""
         self.terminate()
 
-    def __reduce__(self) -> tuple[type[NoExecutor], tuple[()]]:
+    def __reduce__(self) -> tuple[type[NoFarm], tuple[()]]:
         """In a call it is a stand-in, as the executor is."""
-        return NoExecutor, ()
+        return NoFarm, ()
 
     def _mapped(self, func: Callable[[Any], T], iterable: Iterable[Any]) -> list[Future[T]]:
         futures = self._submitted(func, ((each,) for each in iterable), {})

@@ -4,9 +4,10 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.calls.executor import FarmExecutor, Shared
+if TYPE_CHECKING:  # a worker imports this module, and need not have the host's
+    from pipeline.calls.executor import FarmExecutor, Shared
 
 
 class FarmEvaluator:
@@ -18,7 +19,7 @@ class FarmEvaluator:
 
     def __init__(
         self,
-        executor: FarmExecutor,
+        executor: "FarmExecutor",
         eval_function: Callable[[Any, Any], float],
         *,
         seed: int | None = None,
@@ -31,7 +32,7 @@ class FarmEvaluator:
         """
         self._executor, self._eval_function, self._seed = executor, eval_function, seed
         self._config: Any = None
-        self._shared: Shared[Any] | None = None
+        self._shared: "Shared[Any] | None" = None
 
     def evaluate(self, genomes: Sequence[tuple[int, Any]], config: Any) -> None:
         """Gives each genome its fitness.

@@ -36,6 +36,8 @@ class HostThread:
         self._lock = threading.Lock()
         self._is_closed = False
         self._abandoned = threading.Event()  #: the play in progress is to end
+        self._playing = threading.Lock()  #: held by the thread whose turn it is to play
+        self._player: int | None = None  #: that thread
         self._wake: Callable[[], None] = lambda: None  #: ends the control loop's wait
         self._started, self._ended = Future[None](), Future[None]()
         self._thread = threading.Thread(target=self._run, args=(make,), name="pipeline-host", daemon=True)
@@ -55,6 +57,27 @@ class HostThread:
         if threading.current_thread() is self._thread:  # a callback of a future or of a call
             return function(self._host)
         return result_of(self._submit(function))
+
+    @contextlib.contextmanager
+    def turn(self, what: str) -> Iterator[None]:
+        """Waits until no other thread plays a generation, and keeps others from it during the block.
+
+        Raises:
+            InputError: this thread would wait for itself; `what` names its call.
+        """
+        me = threading.get_ident()
+        if me == self._thread.ident:
+            raise InputError(f"{what}: a callback of a future cannot play a generation; let another thread do it")
+        if me == self._player:
+            raise InputError(f"{what}: this thread plays a generation already; leave its block or callback first")
+        while not self._playing.acquire(timeout=-1 if _WAIT_S is None else _WAIT_S):
+            pass
+        self._player = me
+        try:
+            yield
+        finally:
+            self._player = None
+            self._playing.release()
 
     def play(self, on_progress: Callable[[Progress], None] | None) -> Ending:
         """Plays the generation that was begun; `on_progress` is called in the calling thread.
@@ -81,7 +104,6 @@ class HostThread:
         on_facts: Callable[[list[Fact]], None] = lambda _facts: None,
     ) -> Future[Ending]:
         """Begins to play, and returns at once; the functions are called in the host's thread. Raises FarmClosed."""
-        self._refuse_in_callback()
         self._abandoned.clear()
         return self._submit(lambda host: host.play(on_progress, on_facts, self._proceed))
 
@@ -106,10 +128,6 @@ class HostThread:
             result_of(self._ended)
 
     # ------------------------------------------------------------------------------------------------------- inside
-
-    def _refuse_in_callback(self) -> None:
-        if threading.current_thread() is self._thread:
-            raise InputError("a callback of a future cannot play a generation; let another thread do it")
 
     def _submit(self, function: Callable[[Host], T]) -> Future[T]:
         answer = Future[T]()
@@ -158,33 +176,6 @@ class HostThread:
         with contextlib.suppress(queue.Empty):
             while True:
                 self._calls.get_nowait()[1].set_exception(FarmClosed("the farm was closed meanwhile; open it again"))
-
-
-class PlayingTurn:
-    """Whose turn it is to play: a farm plays one generation at a time."""
-
-    def __init__(self) -> None:
-        self.counting = threading.Lock()  #: held for a moment by what counts calls
-        self._turn = threading.Lock()
-        self._owner: int | None = None  #: the thread whose turn it is
-
-    @contextlib.contextmanager
-    def turn(self, what: str) -> Iterator[None]:
-        """Waits until no other thread plays, and keeps others from it during the block.
-
-        Raises:
-            InputError: it is this thread's turn already, so that it would wait for itself.
-        """
-        if self._owner == threading.get_ident():
-            raise InputError(f"{what}: this thread plays a generation already; leave its block or callback first")
-        while not self._turn.acquire(timeout=-1 if _WAIT_S is None else _WAIT_S):
-            pass
-        self._owner = threading.get_ident()
-        try:
-            yield
-        finally:
-            self._owner = None
-            self._turn.release()
 
 
 def result_of(future: Future[T]) -> T:

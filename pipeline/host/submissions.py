@@ -128,19 +128,18 @@ class Submissions(Generic[Result]):
         """
         if not self._waiting:
             return []
-        files, futures, room = list[GenomeFile](), list[Future[Result]](), self._room()
+        files, room = list[GenomeFile](), self._room()
         while farm.open_trials + len(files) * len(farm.seeds) < room and (submission := self._next()) is not None:
-            future = submission.future
-            if (known := self._known.get(submission.name)) is not None:
-                self._futures[known.number] = future
-                self._answer(known)
-                continue
+            known = self._known.get(submission.name)
+            number = known.number if known is not None else len(farm.genomes) + len(files) + 1
+            self._futures[number] = submission.future  # first: if the disk fails, `fail` must find it
             try:
-                files.append(self._take(submission.name, submission.content, submission.params))
-                futures.append(future)
+                if known is None:
+                    files.append(self._take(submission.name, submission.content, submission.params))
+                else:
+                    self._answer(known)
             except GenomeError as error:
-                future.set_exception(error)
-        self._futures.update(enumerate(futures, len(farm.genomes) + 1))
+                self._futures.pop(number).set_exception(error)
         if facts := joining_facts(farm, files):
             self._record(facts)
         return facts

@@ -72,11 +72,14 @@ def put_genome(folder: Path, name: str, content: bytes) -> None:
         HostError: the folder cannot be written.
     """
     path = folder / name
-    if os.path.lexists(path) and not path.is_file():
-        raise GenomeError(f"{path}: not a regular file; move it away")
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with _name_errors(name):
+            if os.path.lexists(path):
+                if not path.is_file():
+                    raise GenomeError(f"{path}: not a regular file; move it away")
+                if name not in os.listdir(folder):
+                    raise _other_spelling(folder, name)
             retry_while_busy(lambda: replace_file(path, content))
 
 
@@ -185,7 +188,7 @@ def _install(folder: Path, staged: Path, kept: Path, names: Iterable[str], undo:
     there = set(os.listdir(folder))
     for name in names:
         if name not in there and os.path.lexists(folder / name):
-            raise GenomeError(f"genome name {name!r}: {folder} has this file in another spelling; use that name")
+            raise _other_spelling(folder, name)
     for name in [name for name in names if not _has(folder / name, staged / name, begun=begun)]:
         path = folder / name
         if path.exists():
@@ -209,6 +212,10 @@ def _has(path: Path, staged: Path, *, begun: bool) -> bool:
         reason = f"{path.parent.name} was begun with other bytes; give another generation"
         raise GenomeError(f"genome {path.name!r}: {reason}")
     return False
+
+
+def _other_spelling(folder: Path, name: str) -> GenomeError:
+    return GenomeError(f"genome name {name!r}: {folder} has this file in another spelling; use that name")
 
 
 def _move(source: Path, target: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from pipeline import EvaluationFailed, GenomeError, InputError, PipelineError, current_trial, open_executor
 from pipeline.calls.executor import FarmExecutor
 from tests.harness import called_functions as called
+from tests.harness.waiting import PATIENCE
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
@@ -83,7 +84,7 @@ def test_call_that_crashes_its_process_fails_alone(executor: FarmExecutor) -> No
 
 
 def test_call_over_its_time_limit_is_ended(tmp_path: Path) -> None:
-    with open_executor(tmp_path, workers=2, time_limit_s=0.5) as executor:
+    with open_executor(tmp_path, workers=2, time_limit_s=0.5 * PATIENCE**2) as executor:
         hanging, good = executor.submit(called.hang), executor.submit(called.square, 3)
         assert good.result() == 9
         with pytest.raises(EvaluationFailed, match="time limit"):
@@ -114,18 +115,21 @@ def test_large_argument_is_read_once_in_each_process(executor: FarmExecutor) -> 
 
 
 def test_executor_in_an_argument_is_left_out(executor: FarmExecutor) -> None:
-    """A library's toolbox holds its executor or `map` of it, and an evaluator the toolbox."""
-    toolbox = {"pool": executor, "map": executor.map, "table": [1, 2]}
+    """A library's toolbox holds its executor, `map` of it or the farm, and an evaluator the toolbox."""
+    toolbox = {"pool": executor, "map": executor.map, "farm": executor.farm, "table": [1, 2]}
     assert executor.submit(called.sum_of_kit, toolbox, 3).result() == 6
-    with pytest.raises(EvaluationFailed, match="a call cannot use the executor that plays it"):
+    with pytest.raises(EvaluationFailed, match="a worker cannot use its own farm"):
         executor.submit(called.use, executor).result()
 
 
-def test_values_are_told_in_the_order_of_completion(executor: FarmExecutor) -> None:
-    executor.submit(called.square, 1).result()
-    slow, fast = executor.submit(called.sleep, 1.0), executor.submit(called.sleep, 0.1)
+def test_values_are_told_in_the_order_of_completion(executor: FarmExecutor, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    slow, fast = executor.submit(called.wait_for, str(gate)), executor.submit(called.wait_for, str(tmp_path))
+    told = as_completed([slow, fast])
 
-    assert [future.result() for future in as_completed([slow, fast])] == [0.1, 1.0]
+    assert next(told) is fast
+    gate.touch()
+    assert next(told) is slow
 
 
 def test_call_that_has_not_begun_can_be_cancelled(executor: FarmExecutor, tmp_path: Path) -> None:

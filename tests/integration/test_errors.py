@@ -14,7 +14,9 @@ from pipeline.cli import main, new_project
 from pipeline.errors import (
     BundleError,
     ConfigError,
+    EvaluationFailed,
     ExitCode,
+    FarmClosed,
     GenomeError,
     HostError,
     InputError,
@@ -41,6 +43,8 @@ CODES: dict[type[PipelineError], int] = {
     ConfigError: 2,
     SecretError: 2,
     GenomeError: 2,
+    FarmClosed: 2,
+    EvaluationFailed: 1,
     MissingExtraError: 2,
     ProjectBusyError: 2,
     TakeOverError: 2,
@@ -157,7 +161,7 @@ def with_an_evaluator_that_is_not_there(root: Path) -> list[str]:
 
 
 HOLDERS: list["subprocess.Popen[bytes]"] = []
-#: How each error is caused, except that of a missing extra, which has its own test.
+#: How a command causes each error, except that of a missing extra, which has its own test.
 CASES: list[tuple[type[PipelineError], Callable[[Path], list[str]]]] = [
     (InputError, lambda _root: ["run", "--gen", "seven"]),
     (InputError, lambda _root: ["status"]),
@@ -200,8 +204,8 @@ def test_command_exits_with_code_of_error(
 
 
 def test_every_error_has_a_case() -> None:
-    """An error that no command ends with would be documented in vain."""
-    assert {kind for kind, _ in CASES} | {MissingExtraError} == CODES.keys()
+    """An error that no command ends with would be documented in vain, unless it is one of programs."""
+    assert {kind for kind, _ in CASES} | {MissingExtraError, FarmClosed, EvaluationFailed} == CODES.keys()
 
 
 def test_unexpected_os_error_is_reported_as_defect(

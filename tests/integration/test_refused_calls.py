@@ -13,7 +13,7 @@ from pipeline import ConfigError, Evaluator, GenomeError, HostError, InputError,
 from pipeline.api import OpenFarm, _next_generation
 from pipeline.host.host import Host
 from pipeline.storage import submitted_genomes
-from pipeline.storage.submitted_genomes import put_genomes, refuse_names
+from pipeline.storage.submitted_genomes import put_genome, put_genomes, refuse_names
 from tests.harness.farm_project import GAMES
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
@@ -287,7 +287,28 @@ def test_name_in_other_spelling_is_refused(tmp_path: Path) -> None:
     (folder / "a").write_bytes(b"1")
     with pytest.raises(GenomeError, match=r"'A': .* in another spelling"), put_genomes(folder, {"A": b"2"}, set):
         pass
+    with pytest.raises(GenomeError, match=r"'A': .* in another spelling"):
+        put_genome(folder, "A", b"2")
     assert files(tmp_path) == {"gen-0001": None, "gen-0001/a": b"1"}
+
+
+def test_folder_in_place_of_a_submitted_genome_is_named(tmp_path: Path) -> None:
+    (tmp_path / "gen-0001/a").mkdir(parents=True)
+    with pytest.raises(GenomeError, match=r"gen-0001.a: not a regular file; move it away"):
+        put_genome(tmp_path / "gen-0001", "a", b"1")
+
+
+def test_file_that_was_not_recorded_is_replaced_by_a_submitted_genome(tmp_path: Path) -> None:
+    """A program that was killed may have left it."""
+    put_genome(tmp_path / "gen-0001", "a", b"1")
+    put_genome(tmp_path / "gen-0001", "a", b"2")
+    assert files(tmp_path) == {"gen-0001": None, "gen-0001/a": b"2"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows says nothing of a name in bytes")
+def test_submitted_genome_with_a_name_that_the_disk_lacks_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(GenomeError, match="choose another"):
+        put_genome(tmp_path / "gen-0001", "ü" * 200, b"1")
 
 
 @pytest.mark.parametrize("name", ["a\nb", "\x1b[2J", "\udce4", "x" * 256])

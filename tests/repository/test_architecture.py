@@ -85,6 +85,7 @@ ONE_PLACE = {
         "pipeline.shares.smb.sealed_connection",
         "pipeline.shares.smb.session",
     },
+    "joblib": {"pipeline.calls.joblib_backend"},
     "pyarrow": {"pipeline.cli.parquet"},
     "packaging": {"pipeline.bundle.bundle", "pipeline.bundle.lock"},
     "keyring": {"pipeline.secrets"},
@@ -104,7 +105,7 @@ BANNED_CALLS = {
     "os.rename": ({"inbox_agent.protocol.local_files", "pipeline.host.outputs"}, "publish without replacing"),
     "eval": (set(), "decode with msgspec"),
     "exec": (set(), "decode with msgspec"),
-    "pickle.loads": (set(), "genomes and results are data"),
+    "pickle.loads": ({"pipeline.calls.player"}, "genomes and results are data"),
 }
 
 #: What a unit test may not import. A test that starts processes or servers belongs to tests/integration.
@@ -130,13 +131,17 @@ NOT_IN_UNIT_TESTS = (
 )
 
 #: Where `except Exception` is allowed: at the exit code, around the user's code, around all requests to one share or
-#: machine, and around the libraries that read what a machine or a server sends.
+#: machine, around the libraries that read what a machine or a server sends, and where another thread or a future raises
+#: it.
 CATCHES_EVERYTHING = {
     "hyperv_ops.error_boundary",
     "hyperv_ops.hyperv.winrm",
     "hyperv_ops.qemu.qmp",
     "inbox_agent.evaluation.worker_process",
+    "pipeline.api",
+    "pipeline.calls.executor",
     "pipeline.cli.main",
+    "pipeline.host.host_thread",
     "pipeline.shares.executor",
     "pipeline.shares.smb.change_notify",
     "pipeline.shares.smb.channel",

@@ -41,6 +41,7 @@ DOCUMENTS = (
     "ARCHITECTURE.md",
     "share_layout.md",
     "docs/reliability.md",
+    "docs/beside-other-tools.md",
     "docs/reference/api.md",
     "docs/how-to/smb.md",
     "docs/how-to/hyper-v.md",
@@ -51,6 +52,8 @@ DOCUMENTS = (
     "docs/how-to/your-game.md",
     "docs/how-to/monitoring.md",
     "docs/how-to/tables-and-progress.md",
+    "docs/how-to/optimisers.md",
+    "docs/how-to/optimiser-recipes.md",
     "docs/how-to/another-agent.md",
     "docs/reference/results.md",
     "docs/tutorial.md",
@@ -299,7 +302,8 @@ def test_documented_mutations_match_tests() -> None:
 
 
 @pytest.mark.parametrize(
-    ("document", "programs"), [("README.md", 1), ("docs/how-to/your-game.md", 1), ("docs/reference/api.md", 2)]
+    ("document", "programs"),
+    [("README.md", 1), ("docs/how-to/your-game.md", 1), ("docs/how-to/optimisers.md", 3), ("docs/reference/api.md", 2)],
 )
 def test_python_blocks_of_documents_run(document: str, programs: int, tmp_path: Path) -> None:
     """The Python blocks run as they are, beside a game."""
@@ -333,6 +337,22 @@ def test_programs_with_tables_and_progress_run(tmp_path: Path) -> None:
     assert "param_rate" in pandas and "('a.bin', " in polars and "True)" in polars
     assert written == "12 genomes in results.parquet\n"
     assert "generation" in read
+
+
+def test_program_of_the_readme_resumes(tmp_path: Path) -> None:
+    """Started again it prints the same, and plays nothing."""
+    (tmp_path / "my-project").mkdir()
+    (tmp_path / "my-project/my_game.py").write_text(
+        "def play(genome, trial):\n    return float(genome.read_bytes()[0])\n"
+    )
+    (program,) = blocks("README.md", "python")
+    command = [sys.executable, "-c", program]
+    first, again = (subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True) for _ in range(2))
+
+    assert first.stdout == again.stdout
+    assert len(first.stdout.splitlines()) == 5
+    for folder in (tmp_path / "my-project/results").iterdir():
+        assert len((folder / "attempts.csv").read_text().splitlines()) == 1 + 10 * 3
 
 
 def test_documented_reading_of_results_works(tmp_path: Path) -> None:
