@@ -55,7 +55,7 @@ class FarmExecutor(Executor):
     def __init__(self, farm: OpenFarm, folder: Path, failed: Any) -> None:
         self.farm = farm  #: for its progress, workers and results
         self._folder, self._failed = folder, failed
-        self.workers = len(farm.workers)
+        self.workers = len(farm.workers)  #: how many
         self._max_workers = self.workers  # what libraries ask an executor of the standard library for
         self._is_shut_down = False
 
@@ -74,9 +74,13 @@ class FarmExecutor(Executor):
         return _CallFuture(self.farm.submit(pickled(Call(fn, args, kwargs))), self._failed)
 
     def starmap(self, fn: Callable[..., T], arguments: Iterable[Iterable[Any]]) -> list[T]:
-        """The values of `fn(*a)` for each of the arguments, in their order."""
+        """The values of `fn(*a)` for each of the arguments, in their order. If one fails the others are cancelled."""
         futures = [self.submit(fn, *each) for each in arguments]
-        return [future.result() for future in futures]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
 
     def pool(self) -> FarmPool:
         """What optimisers use of `multiprocessing.Pool`, for those that take no executor."""

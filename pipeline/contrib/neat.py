@@ -32,7 +32,7 @@ class FarmEvaluator:
         """
         self._executor, self._eval_function, self._seed = executor, eval_function, seed
         self._config: Any = None
-        self._shared: "Shared[Any] | None" = None
+        self._shared: Shared[Any] | None = None
 
     def evaluate(self, genomes: Sequence[tuple[int, Any]], config: Any) -> None:
         """Gives each genome its fitness.

@@ -16,11 +16,17 @@ class Recipe(Protocol):
     def __call__(self, **names: Any) -> dict[str, Any]: ...
 
 
+def opening_program() -> str:
+    """The program above the first section."""
+    (program,) = re.findall(r"^```python\n(.*?)^```", _sections()[0], re.DOTALL | re.MULTILINE)
+    return str(program)
+
+
 @cache
 def blocks() -> dict[str, str]:
     """The block of each section that has one, by the section's title."""
     found = dict[str, str]()
-    for section in PAGE.read_text(encoding="utf-8").split("\n## ")[1:]:
+    for section in _sections()[1:]:
         title, text = section.split("\n", 1)
         for block in re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
             assert title not in found, f"{title}: a recipe is one block"
@@ -38,3 +44,7 @@ def recipe(title: str, executor: FarmExecutor) -> Recipe:
         return everything
 
     return execute
+
+
+def _sections() -> list[str]:
+    return PAGE.read_text(encoding="utf-8").split("\n## ")

@@ -3,6 +3,8 @@
 The hooks are the recipes of docs/how-to/optimiser-recipes.md. The libraries are imported only when such a test runs.
 """
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -20,13 +22,13 @@ from pipeline import open_executor
 from pipeline.calls.executor import FarmExecutor
 from tests.contrib.conftest import Row
 from tests.contrib.kills import HIGH_LIMITS, Kills
-from tests.contrib.recipes import Recipe, blocks, recipe
+from tests.contrib.recipes import Recipe, blocks, opening_program, recipe
 from tests.contrib.trajectory import SerialExecutor, canonical, recording, traced
 
 pytestmark = [
     pytest.mark.contrib,
     pytest.mark.processes,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
     pytest.mark.filterwarnings("ignore"),  # of the libraries' own
 ]
 
@@ -100,6 +102,12 @@ def on_farm(rows: list[Row], tmp_path: Path) -> Callable[..., Played]:
         return found
 
     return play
+
+
+def test_page_begins_with_a_program_that_runs(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", opening_program()]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ran.stdout, ran.stderr) == ("[1, 2]\n", "")
 
 
 def test_each_recipe_is_short_and_played() -> None:

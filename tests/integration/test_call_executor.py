@@ -6,7 +6,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, as_completed, wait
+from concurrent.futures import CancelledError, Future, as_completed, wait
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +40,18 @@ def test_starmap_takes_tuples(executor: FarmExecutor) -> None:
     """As the pool of multiprocessing does; without tuples nothing is called."""
     assert executor.starmap(called.add, [(1, 2), (3, 4)]) == [3, 7]
     assert executor.starmap(called.add, []) == []
+
+
+def test_failed_call_of_starmap_cancels_the_others(monkeypatch: pytest.MonkeyPatch, executor: FarmExecutor) -> None:
+    """As one of `map` does: nobody will ask for their values."""
+    failed, waiting = Future[int](), Future[int]()
+    failed.set_exception(EvaluationFailed("odd"))
+    futures = iter([failed, waiting])
+    monkeypatch.setattr(executor, "submit", lambda *_call: next(futures))
+
+    with pytest.raises(EvaluationFailed, match="odd"):
+        executor.starmap(called.add, [(1, 2), (3, 4)])
+    assert waiting.cancelled()
 
 
 def test_values_come_back_with_their_types(executor: FarmExecutor) -> None:

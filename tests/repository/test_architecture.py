@@ -139,7 +139,6 @@ CATCHES_EVERYTHING = {
     "hyperv_ops.qemu.qmp",
     "inbox_agent.evaluation.worker_process",
     "pipeline.api",
-    "pipeline.calls.executor",
     "pipeline.cli.main",
     "pipeline.host.host_thread",
     "pipeline.shares.executor",

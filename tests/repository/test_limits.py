@@ -41,6 +41,7 @@ INTERNAL = {
     "inbox_agent.settings._NAME_CHARS_MAX",
     "inbox_agent.settings_errors._WORD_CHARS_MIN",
     "inbox_agent.system.atomic_file._NAME_CHARS_MAX",
+    "pipeline.calls.joblib_backend._JOBS_AT_ONCE_MIN",
     "pipeline.cli.completion._NAMES_MAX",
     "pipeline.cli.inspect.TOP_TIME_FRACTION_MAX",
     "pipeline.core.assignment._SEARCHED_MAX",
