@@ -21,9 +21,10 @@ import pytest
 from pipeline import open_executor
 from pipeline.calls.executor import FarmExecutor
 from tests.contrib.conftest import Row
+from tests.contrib.executors import SerialExecutor, traced
 from tests.contrib.kills import HIGH_LIMITS, Kills
 from tests.contrib.recipes import Recipe, blocks, opening_program, recipe
-from tests.contrib.trajectory import SerialExecutor, canonical, recording, traced
+from tests.contrib.trajectory import canonical, recording
 
 pytestmark = [
     pytest.mark.contrib,

@@ -1,16 +1,13 @@
-"""What an optimiser has asked for and what it got, in order, as text that is equal only if every bit is."""
+"""What an optimiser has asked for and what it got, in order, as text that is equal only if every bit is.
+
+The objectives of the examples import this in each worker process, so it imports little.
+"""
 
 import hashlib
-import pickle
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import wraps
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
-
-from pipeline.calls.executor import FarmExecutor, Shared, pickled
-from pipeline.calls.player import Call
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,8 +33,6 @@ def canonical(value: Any) -> Any:
             value.tobytes().hex(),
             *_attributes(value),
         ]
-    if isinstance(value, Shared):
-        return "shared"
     if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
         return value.__qualname__
     return [type(value).__name__, *_attributes(value)]
@@ -92,31 +87,3 @@ def recording() -> Iterator[Trajectory]:
         yield _recording[-1]
     finally:
         _recording.pop()
-
-
-def traced(executor: FarmExecutor) -> Trajectory:
-    """What is submitted to an executor from now on, by whatever method, in the order of submission."""
-    trajectory, submit = Trajectory(), executor.submit
-
-    def note(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        tell = trajectory.add(*args, *kwargs.values(), getattr(function, "items", None))
-        future = submit(function, *args, **kwargs)
-        future.add_done_callback(lambda done: tell(done.exception() or done.result()))
-        return future
-
-    executor.submit = note  # type: ignore[method-assign]
-    return trajectory
-
-
-class SerialExecutor(FarmExecutor):
-    """A farm's executor without a farm: each call is pickled and unpickled as for a worker, and played here."""
-
-    def __init__(self, folder: Path) -> None:
-        self.workers = self._max_workers = 2
-        self._folder, self._is_shut_down = folder, False
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        call: Call = pickle.loads(pickled(Call(fn, args, kwargs)))
-        future = Future[T]()
-        future.set_result(call.function(*call.args, **call.kwargs))
-        return future

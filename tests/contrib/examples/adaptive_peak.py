@@ -4,15 +4,8 @@ from typing import Any
 
 import adaptive
 
+from tests.contrib.objectives import peak
 from tests.contrib.recipes import Recipe
-from tests.contrib.trajectory import recorded
-
-OFFSET, WIDTH = 0.1, 0.01
-
-
-@recorded
-def peak(x: float) -> float:
-    return x + WIDTH**2 / (WIDTH**2 + (x - OFFSET) ** 2)
 
 
 def run(recipe: Recipe | None) -> Any:

@@ -5,13 +5,8 @@ from typing import Any
 import nevergrad as ng
 import numpy as np
 
+from tests.contrib.objectives import square
 from tests.contrib.recipes import Recipe
-from tests.contrib.trajectory import recorded
-
-
-@recorded
-def square(x: Any) -> float:
-    return float(sum((x - 0.5) ** 2))
 
 
 def run(recipe: Recipe | None) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 import nevergrad as ng
 import numpy as np
 
-from tests.contrib.examples.nevergrad_batches import square
+from tests.contrib.objectives import square
 from tests.contrib.recipes import Recipe
 
 

@@ -4,15 +4,10 @@ from typing import Any
 
 import optuna
 
+from tests.contrib.objectives import plane_on_parabola
 from tests.contrib.recipes import Recipe
-from tests.contrib.trajectory import recorded
 
 BATCHES, BATCH_SIZE = 10, 10
-
-
-@recorded
-def objective(x: float, y: float) -> float:
-    return x**2 + y
 
 
 def run(recipe: Recipe | None) -> Any:
@@ -25,8 +20,8 @@ def run(recipe: Recipe | None) -> Any:
         trial_numbers = [trial.number for trial in trials]
         if recipe is not None:
             names = {"x_batch": x_batch, "y_batch": y_batch, "trial_numbers": trial_numbers}
-            recipe(study=study, objective=objective, **names)
+            recipe(study=study, objective=plane_on_parabola, **names)
             continue
-        for number, value in zip(trial_numbers, map(objective, x_batch, y_batch), strict=True):
+        for number, value in zip(trial_numbers, map(plane_on_parabola, x_batch, y_batch), strict=True):
             study.tell(number, value)
     return [(trial.params, trial.value) for trial in study.trials]

@@ -2,18 +2,10 @@
 
 from typing import Any
 
-import numpy as np
 import pygad
 
+from tests.contrib.objectives import INPUTS, fitness
 from tests.contrib.recipes import Recipe
-from tests.contrib.trajectory import recorded
-
-INPUTS, WANTED = (4, -2, 3.5, 5, -11, -4.7), 44
-
-
-@recorded
-def fitness(solution: Any) -> float:
-    return float(1.0 / (np.abs(np.sum(solution * INPUTS) - WANTED) + 0.000001))
 
 
 def fitness_of_one(ga_instance: Any, solution: Any, index: int) -> float:

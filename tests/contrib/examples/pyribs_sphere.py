@@ -2,20 +2,14 @@
 
 from typing import Any
 
-import numpy as np
 from ribs.archives import GridArchive
 from ribs.emitters import EvolutionStrategyEmitter
 from ribs.schedulers import Scheduler
 
+from tests.contrib.objectives import evaluate
 from tests.contrib.recipes import Recipe
-from tests.contrib.trajectory import recorded
 
 ITERATIONS = 5
-
-
-@recorded
-def evaluate(solution: Any) -> tuple[float, Any]:
-    return float(-np.sum(np.square(solution))), solution[:2]
 
 
 def run(recipe: Recipe | None) -> Any:
