@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pipeline.calls.executor import FarmExecutor, open_executor
     from pipeline.calls.player import current_trial
     from pipeline.host.genome_fitness import Fitness
+    from pipeline.views.generation_summary import GenerationSummary
     from pipeline.views.progress import Progress
     from pipeline.views.table import Table
 
@@ -41,6 +42,7 @@ __all__ = [
     "FarmClosed",
     "FarmExecutor",
     "Fitness",
+    "GenerationSummary",
     "GenomeError",
     "HostError",
     "InputError",
@@ -65,6 +67,7 @@ _MODULES = {
     "Evaluator": "pipeline.api",
     "FarmExecutor": "pipeline.calls.executor",
     "Fitness": "pipeline.host.genome_fitness",
+    "GenerationSummary": "pipeline.views.generation_summary",
     "OpenFarm": "pipeline.api",
     "Progress": "pipeline.views.progress",
     "Table": "pipeline.views.table",
