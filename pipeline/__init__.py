@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pipeline.calls.executor import FarmExecutor, open_executor
     from pipeline.calls.player import current_trial
     from pipeline.host.genome_fitness import Fitness
+    from pipeline.views.generation_summary import GenerationSummary
     from pipeline.views.progress import Progress
     from pipeline.views.table import Table
 
@@ -40,6 +41,7 @@ __all__ = [
     "FarmClosed",
     "FarmExecutor",
     "Fitness",
+    "GenerationSummary",
     "GenomeError",
     "HostError",
     "InputError",

@@ -52,6 +52,7 @@ DOCUMENTS = (
     "docs/how-to/your-game.md",
     "docs/how-to/monitoring.md",
     "docs/how-to/tables-and-progress.md",
+    "docs/how-to/tracking.md",
     "docs/how-to/another-agent.md",
     "docs/reference/results.md",
     "docs/tutorial.md",
