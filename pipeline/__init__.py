@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pipeline.calls.joblib_backend import register_joblib
     from pipeline.calls.player import current_trial
     from pipeline.host.genome_fitness import Fitness
+    from pipeline.views.generation_summary import GenerationSummary
     from pipeline.views.progress import Progress
     from pipeline.views.table import Table
 
@@ -41,6 +42,7 @@ __all__ = [
     "FarmClosed",
     "FarmExecutor",
     "Fitness",
+    "GenerationSummary",
     "GenomeError",
     "HostError",
     "InputError",

@@ -31,6 +31,7 @@ from pipeline.host.no_farm import NoFarm
 from pipeline.host.submissions import Submissions
 from pipeline.paths import GENERATION_FOLDER, GENERATION_GLOB
 from pipeline.storage.submitted_genomes import GenomeSource, genome_content, put_genomes
+from pipeline.views.generation_summary import GenerationSummary, generation_summary
 from pipeline.views.progress import Progress
 from pipeline.views.table import Table, results_table
 
@@ -63,8 +64,8 @@ class WorkerHandle:
 class OpenFarm:
     """An open farm; created by `open_farm`. Any thread may call, also to close it."""
 
-    def __init__(self, host: HostThread) -> None:
-        self._host = host
+    def __init__(self, host: HostThread, on_generation: Callable[[GenerationSummary], object] | None = None) -> None:
+        self._host, self._on_generation = host, on_generation
         self._counting = threading.Lock()
         self._open: Submissions[Fitness] | None = None  #: of the open generation
         self._submitted = 0  #: genomes, to the open generation
@@ -94,7 +95,7 @@ class OpenFarm:
         *,
         params: Mapping[str, Mapping[str, Setting]] | None = None,
         generation: int | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: Callable[[Progress], object] | None = None,
     ) -> dict[str, Fitness]:
         """Evaluates genomes, given by file name, as one generation: the next one unless a number is given.
 
@@ -112,8 +113,7 @@ class OpenFarm:
             FarmClosed: the farm is closed.
         """
         number = None if generation is None else _number(generation)
-        if on_progress is not None and not callable(on_progress):
-            raise InputError(f"on_progress: expected a function, found {type(on_progress).__name__}")
+        _refuse_uncallable("on_progress", on_progress)
         recorded = checked_params(params, genomes) if isinstance(genomes, Mapping) else {}  # refused when it is begun
         with self._host.turn("evaluate"):
             begun = self._host.call(lambda host: _begin(host, number, genomes, recorded))
@@ -124,6 +124,7 @@ class OpenFarm:
                 raise StalledError(f"{ending.diagnosis}\nevaluate with generation={begun} to resume")
             if ending.stopped:
                 raise FarmClosed(f"the farm was closed; evaluate with generation={begun} to resume")
+            self._tell_generation()
             return self.scores()
 
     @contextmanager
@@ -157,6 +158,7 @@ class OpenFarm:
                 self._open = None
             if not ending.finished:
                 raise _why_ended(playing, begun)
+            self._tell_generation()
 
     def submit(
         self, genome: GenomeSource, *, name: str | None = None, params: Mapping[str, Setting] | None = None
@@ -200,6 +202,10 @@ class OpenFarm:
     def table(self) -> Table:
         """The genomes of the generation as the columns of `results.csv`: `pandas.DataFrame(farm.table())`."""
         return self._host.call(lambda host: results_table(host.farm))
+
+    def _tell_generation(self) -> None:
+        if self._on_generation is not None:
+            self._on_generation(self._host.call(_summary))
 
 
 def _workers(host: Host) -> list[WorkerHandle]:
@@ -250,6 +256,10 @@ def _fitness(host: Host, genome: Genome) -> Fitness:
     return genome_fitness(host.farm, genome, host.paths.results(host.farm.generation))
 
 
+def _summary(host: Host) -> GenerationSummary:
+    return generation_summary(host.farm, host.config.generation.direction, host.paths.results(host.farm.generation))
+
+
 def _why_ended(playing: Future[Ending], generation: int) -> Exception:
     """Why the run of an open generation has ended."""
     error = playing.exception()
@@ -270,8 +280,14 @@ def open_farm(
     trials_per_genome: int | None = None,
     seed: int | None = None,
     settings: Mapping[str, Setting] | None = None,
+    on_generation: Callable[[GenerationSummary], object] | None = None,
 ) -> Iterator[OpenFarm]:
     """Opens the farm of a project folder; local workers run until the block ends. Arguments override `pipeline.toml`.
+
+    `on_generation` is called with the summary of each generation that `evaluate`, or the block of `open_generation`,
+    has finished, in the thread of that call and before it returns: also of one that was finished by an earlier run.
+    Everything is counted and written then. If it raises, the call raises that error; the results stay, and the farm
+    can be used.
 
     Raises:
         InputError: the configuration (ConfigError) or the folder cannot be used, or an evaluator calls it.
@@ -284,6 +300,7 @@ def open_farm(
             "open_farm was called in a game, so each game would open another farm; "
             'put the call below `if __name__ == "__main__":`'
         )
+    _refuse_uncallable("on_generation", on_generation)
     root = _path("root", root)
     config = load_config(root, check=False)
     config = checked(_overridden(config, evaluator, workers, trials_per_genome, seed, settings), str(root))
@@ -293,9 +310,14 @@ def open_farm(
         root.mkdir(parents=True, exist_ok=True)
     host = HostThread(lambda: Host(root, config, folder))
     try:
-        yield OpenFarm(host)
+        yield OpenFarm(host, on_generation)
     finally:
         host.close()
+
+
+def _refuse_uncallable(what: str, given: object) -> None:
+    if given is not None and not callable(given):
+        raise InputError(f"{what}: expected a function, found {type(given).__name__}")
 
 
 def _path(what: str, path: Any) -> Path:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final, Generic, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
 import cloudpickle
 
@@ -37,11 +37,10 @@ _EVALUATOR_VERSION = "calls-1"
 RAISE: Final = object()
 
 
-class Shared(Generic[T]):
+class Shared:
     """A value that many calls take as an argument: it is written once, and read once in each worker process."""
 
-    def __init__(self, value: T, path: Path, sha256: str) -> None:
-        self.value = value
+    def __init__(self, path: Path, sha256: str) -> None:
         self._path, self._sha256 = path, sha256
 
     def __reduce__(self) -> tuple[Callable[[str, str], Any], tuple[str, str]]:
@@ -86,8 +85,11 @@ class FarmExecutor(Executor):
         """What optimisers use of `multiprocessing.Pool`, for those that take no executor."""
         return FarmPool(self)
 
-    def shared(self, value: T) -> Shared[T]:
-        """Stands for a large argument of many calls: `functools.partial(f, data=executor.shared(data))`."""
+    def shared(self, value: T) -> T:
+        """Stands for a large argument of many calls: `functools.partial(f, data=executor.shared(data))`.
+
+        It has the type of the value, which calls get; outside of a call it can only be passed on.
+        """
         data = pickled(value)
         sha256 = hashlib.sha256(data).hexdigest()
         path = self._folder / f"{sha256}.pickle"
@@ -95,7 +97,7 @@ class FarmExecutor(Executor):
             self._folder.mkdir(parents=True, exist_ok=True)
             if not path.exists():
                 replace_file(path, data)
-        return Shared(value, path, sha256)
+        return cast(T, Shared(path, sha256))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Refuses further calls; the block of `open_executor` waits for those that were made."""

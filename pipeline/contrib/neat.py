@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # a worker imports this module, and need not have the host's
-    from pipeline.calls.executor import FarmExecutor, Shared
+    from pipeline.calls.executor import FarmExecutor
 
 
 class FarmEvaluator:
@@ -32,7 +32,7 @@ class FarmEvaluator:
         """
         self._executor, self._eval_function, self._seed = executor, eval_function, seed
         self._config: Any = None
-        self._shared: Shared[Any] | None = None
+        self._shared: Any = None
 
     def evaluate(self, genomes: Sequence[tuple[int, Any]], config: Any) -> None:
         """Gives each genome its fitness.

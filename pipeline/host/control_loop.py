@@ -114,7 +114,13 @@ class ControlLoop:
         self.farm = farm
         self.observed = Observed(farm, self.limits, self._ports.clock.monotonic())
         for turn in self._turns.values():
-            turn.requested_at, turn.poll_due = 0.0, True
+            turn.requested_at = 0.0
+        self.poll_all()
+
+    def poll_all(self) -> None:
+        """Scans every share in full at the next tick, also one that rests: a new run waits for fresh heartbeats."""
+        for turn in self._turns.values():
+            turn.poll_due = True
         self._wakeups.wake()
 
     # ----------------------------------------------------------------------------------------------------- observing

@@ -215,6 +215,7 @@ class GenerationOpener:
         if has_work or reopening:
             accepting = [] if is_new else self._accepting_facts(settings, accepted=accept_evaluator)
             self._record([*self._starting_facts(), *accepting, *opening, *reopening])
+            self._parts.loop.poll_all()
 
     def _accepting_facts(self, settings: RunSettings, *, accepted: bool) -> list[Fact]:
         """The facts that let a generation go on with another evaluator; none if it is the same.

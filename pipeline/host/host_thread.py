@@ -79,7 +79,7 @@ class HostThread:
             self._player = None
             self._playing.release()
 
-    def play(self, on_progress: Callable[[Progress], None] | None) -> Ending:
+    def play(self, on_progress: Callable[[Progress], object] | None) -> Ending:
         """Plays the generation that was begun; `on_progress` is called in the calling thread.
 
         If that raises, or the wait is interrupted, playing is stopped first. Raises what `Host.play` does; FarmClosed.

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from inbox_agent.system.atomic_file import replace_file, write_all
 from inbox_agent.system.file_retry import retry_while_busy
@@ -20,9 +20,16 @@ from pipeline.errors import GenomeError, disk_errors
 from pipeline.storage.snapshots import is_ignored, refuse_bad_name
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer  # also a numpy array
+    from _typeshed import ReadableBuffer
 
-    GenomeSource = ReadableBuffer | os.PathLike[str]
+    class _Array(Protocol):
+        """A numpy array: before Python 3.12 its type does not say that it is a buffer."""
+
+        @property
+        def nbytes(self) -> int: ...
+        def tobytes(self) -> bytes: ...
+
+    GenomeSource = ReadableBuffer | _Array | os.PathLike[str]
 else:
     GenomeSource = bytes | bytearray | memoryview | os.PathLike[str]
 

@@ -1,0 +1,1 @@
+"""Libraries of others, as they are installed by users; `make test-contrib` runs these tests."""

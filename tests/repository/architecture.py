@@ -139,6 +139,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "pipeline.calls",
         "pipeline.errors",
         "pipeline.host.genome_fitness",
+        "pipeline.views.generation_summary",
         "pipeline.views.progress",
         "pipeline.views.table",
     ),

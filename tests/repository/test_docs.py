@@ -54,6 +54,7 @@ DOCUMENTS = (
     "docs/how-to/tables-and-progress.md",
     "docs/how-to/optimisers.md",
     "docs/how-to/optimiser-recipes.md",
+    "docs/how-to/tracking.md",
     "docs/how-to/another-agent.md",
     "docs/reference/results.md",
     "docs/tutorial.md",

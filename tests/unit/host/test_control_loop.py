@@ -57,6 +57,20 @@ def test_postponed_scan_runs_in_tick_of_response() -> None:
     assert harness.full_scans() == [True, False]
 
 
+def test_new_run_scans_shares_that_rest() -> None:
+    """No timer is due, and nothing has arrived: the run would wait for fresh heartbeats until the share is polled."""
+    harness = LoopHarness.ready()
+    harness.loop.tick()
+    harness.executor.arriving = [ShareResponse(worker="vm-0")]
+    harness.loop.tick()
+    assert harness.full_scans() == [True]
+
+    harness.loop.poll_all()
+    harness.loop.tick()
+
+    assert harness.full_scans() == [True, True]
+
+
 def test_pending_action_precedes_next_scan() -> None:
     """The share was busy when the action was planned; scans alone would keep it busy for ever."""
     harness = LoopHarness.ready()
