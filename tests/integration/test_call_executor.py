@@ -43,7 +43,7 @@ def test_starmap_takes_tuples(executor: FarmExecutor) -> None:
 
 
 def test_failed_call_of_starmap_cancels_the_others(monkeypatch: pytest.MonkeyPatch, executor: FarmExecutor) -> None:
-    """As one of `map` does: nobody will ask for their values."""
+    """As one of `map` does: their values would not be read."""
     failed, waiting = Future[int](), Future[int]()
     failed.set_exception(EvaluationFailed("odd"))
     futures = iter([failed, waiting])

@@ -8,7 +8,7 @@ from scipy.optimize import rosen as rosenbrock
 from tests.contrib.recipes import Recipe
 from tests.contrib.trajectory import recorded
 
-SETTINGS: dict[str, Any] = {"rng": 1, "maxiter": 2}
+SETTINGS: dict[str, Any] = {"rng": 1, "maxiter": 2, "polish": False}
 
 
 @recorded
