@@ -1,6 +1,7 @@
-# Each target sets up what it needs in .venv. Windows equivalents are in CONTRIBUTING.md.
+# Each target but test-contrib sets up what it needs in .venv. Windows equivalents are in CONTRIBUTING.md.
 PYTHON ?= python3
 BIN := .venv/bin
+CONTRIB := build/contrib
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: setup demo unit test test-system system-programs test-windows test-powershell test-contrib coverage lint bench \
@@ -49,11 +50,17 @@ test-windows: .venv/dev
 test-powershell: .venv/dev
 	$(BIN)/python -m tests.powershell
 
-# The optimisers of others, with their newest versions: they play their own examples on a farm, whatever is killed.
+# The optimisers and trackers of others, with their newest versions: they play their own examples on a farm, whatever is
+# killed. In an environment of their own, because they bring other versions of libraries along.
+test-contrib: $(CONTRIB)/contrib
+	$(CONTRIB)/bin/python -m pytest -m contrib --nothing-left-out tests/contrib
+
 # LEAP demands an older rich than the host does; the part of it that is played here uses none.
-test-contrib: .venv/contrib
-	$(PIP) --no-deps 'leap-ec>=0.8.2'
-	$(BIN)/python -m pytest -m contrib --nothing-left-out tests/contrib
+$(CONTRIB)/contrib: pyproject.toml
+	test -x $(CONTRIB)/bin/pip || $(PYTHON) -m venv $(CONTRIB)
+	$(CONTRIB)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[contrib]'
+	$(CONTRIB)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'leap-ec>=0.8.2'
+	touch $@
 
 # The tests of the rules must reach every branch of them (pyproject.toml, [tool.coverage]).
 coverage: .venv/dev

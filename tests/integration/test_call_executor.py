@@ -21,9 +21,10 @@ from tests.harness.waiting import PATIENCE
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
 
-@pytest.fixture
-def executor(tmp_path: Path) -> Iterator[FarmExecutor]:
-    with open_executor(tmp_path / "farm", workers=2) as opened:
+@pytest.fixture(scope="module")
+def executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FarmExecutor]:
+    """One for all tests: each has its own calls."""
+    with open_executor(tmp_path_factory.mktemp("farm"), workers=2) as opened:
         yield opened
 
 
