@@ -53,7 +53,7 @@ test-powershell: .venv/dev
 # The optimisers and trackers of others, with their newest versions: they play their own examples on a farm, whatever is
 # killed. In an environment of their own, because they bring other versions of libraries along.
 test-contrib: $(CONTRIB)/contrib
-	$(CONTRIB)/bin/python -m pytest -m contrib --nothing-left-out tests/contrib
+	$(CONTRIB)/bin/python -m pytest -m contrib --nothing-left-out tests/contrib $(TESTS)
 
 # LEAP demands an older rich than the host does; the part of it that is played here uses none.
 $(CONTRIB)/contrib: pyproject.toml

@@ -18,9 +18,10 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 GAME = Evaluator(python="game:play", folder=GAMES)
 
 
-@pytest.fixture
-def farm(tmp_path: Path) -> Iterator[OpenFarm]:
-    with open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1) as opened:
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenFarm]:
+    """One for all tests: each has generations of its own."""
+    with open_farm(tmp_path_factory.mktemp("farm"), evaluator=GAME, workers=1, trials_per_genome=1) as opened:
         yield opened
 
 
@@ -40,11 +41,12 @@ def test_other_thread_evaluates(farm: OpenFarm, other: ThreadPoolExecutor) -> No
 
 def test_calls_of_two_threads_take_turns(farm: OpenFarm) -> None:
     """Each gets the results of its own generation."""
+    before = farm.generation
     with ThreadPoolExecutor(2) as pool:
         calls = [pool.submit(farm.evaluate, {f"g{n}": b'{"n": %d}' % n}) for n in range(4)]
 
     assert [list(call.result()) for call in calls] == [["g0"], ["g1"], ["g2"], ["g3"]]
-    assert farm.generation == 4
+    assert farm.generation == before + 4
 
 
 def test_progress_is_asked_for_while_a_game_is_played(
@@ -116,13 +118,14 @@ def test_interrupted_evaluation_can_be_continued(farm: OpenFarm, tmp_path: Path)
         farm.evaluate(genomes, on_progress=press)
     assert farm.progress().completed == 1
     gate.touch()
-    scores = farm.evaluate(genomes, generation=1)
+    scores = farm.evaluate(genomes, generation=farm.generation)
 
     assert {score.status for score in scores.values()} == {"completed"}
 
 
 def test_farm_that_another_thread_closed_can_be_opened_again(tmp_path: Path, other: ThreadPoolExecutor) -> None:
     """By the same process: nothing of it is left, and its lock is free."""
+    threads = [thread.name for thread in threading.enumerate()].count("pipeline-host")
     stack = ExitStack()
     farm = stack.enter_context(open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1))
     farm.evaluate({"a": b'{"n": 1}'})
@@ -130,7 +133,7 @@ def test_farm_that_another_thread_closed_can_be_opened_again(tmp_path: Path, oth
 
     with open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1) as again:
         assert again.evaluate({"a": b'{"n": 1}'}, generation=1)["a"].status == "completed"
-    assert "pipeline-host" not in {thread.name for thread in threading.enumerate()}
+    assert [thread.name for thread in threading.enumerate()].count("pipeline-host") == threads
 
 
 def test_closing_ends_a_play_of_another_thread(tmp_path: Path, other: ThreadPoolExecutor) -> None:
@@ -159,13 +162,17 @@ CALLS: list[Callable[[OpenFarm], Any]] = [
 ]
 
 
-@pytest.mark.parametrize("call", CALLS)
-def test_closed_farm_says_so(tmp_path: Path, call: Callable[[OpenFarm], Any]) -> None:
-    with open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1) as farm:
+@pytest.fixture(scope="module")
+def closed_farm(tmp_path_factory: pytest.TempPathFactory) -> OpenFarm:
+    with open_farm(tmp_path_factory.mktemp("closed"), evaluator=GAME, workers=1, trials_per_genome=1) as farm:
         pass
+    return farm
 
+
+@pytest.mark.parametrize("call", CALLS)
+def test_closed_farm_says_so(closed_farm: OpenFarm, call: Callable[[OpenFarm], Any]) -> None:
     with pytest.raises(FarmClosed, match="the farm is closed; open it again"):
-        call(farm)
+        call(closed_farm)
 
 
 def test_error_while_closing_reaches_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,10 +21,16 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 GAME = Evaluator(python="game:play", folder=GAMES)
 
 
-@pytest.fixture
-def farm(tmp_path: Path) -> Iterator[OpenFarm]:
-    with open_farm(tmp_path, evaluator=GAME, workers=2, trials_per_genome=1) as opened:
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenFarm]:
+    """One for all tests: each has generations of its own."""
+    with open_farm(tmp_path_factory.mktemp("farm"), evaluator=GAME, workers=2, trials_per_genome=1) as opened:
         yield opened
+
+
+def folder_of(farm: OpenFarm, kind: str) -> Path:
+    """The folder of a kind of files of the generation that was evaluated last."""
+    return farm.results.parents[1] / kind / farm.results.name
 
 
 def genome(number: int, **orders: object) -> bytes:
@@ -41,7 +47,7 @@ def test_results_come_one_at_a_time(farm: OpenFarm, tmp_path: Path) -> None:
         assert not slow.done()
         gate.touch()
 
-    assert number == farm.generation == 1
+    assert number == farm.generation
     assert slow.result().value is not None
     assert set(farm.scores()) == {"000001", "000002"}
     assert (farm.results / "results.csv").exists()
@@ -131,7 +137,7 @@ def test_genome_that_no_worker_has_room_for_can_be_cancelled(farm: OpenFarm, tmp
         futures[-1].result()
     assert len(farm.scores()) == 19
     assert "000020" not in farm.scores()
-    assert not (tmp_path / "genomes/gen-0001/000020").exists()
+    assert not (folder_of(farm, "genomes") / "000020").exists()
 
 
 def test_failed_genome_is_a_result(farm: OpenFarm) -> None:
@@ -216,29 +222,27 @@ def test_submit_needs_an_open_generation(farm: OpenFarm) -> None:
         farm.submit(genome(1))
 
 
-def test_generation_without_genomes_is_finished(
-    farm: OpenFarm, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with farm.open_generation():
+def test_generation_without_genomes_is_finished(farm: OpenFarm, capsys: pytest.CaptureFixture[str]) -> None:
+    with farm.open_generation() as number:
         pass
     assert farm.scores() == {}
 
-    assert pipeline(capsys, "verify", "--root", tmp_path)[0] == ExitCode.OK
+    assert pipeline(capsys, "verify", "--gen", number, "--root", farm.results.parents[1])[0] == ExitCode.OK
 
 
 def test_block_that_raises_stops_playing(farm: OpenFarm, tmp_path: Path) -> None:
     """What has no result says so, what is counted stays, and the generation can be opened again."""
     gate = tmp_path / "gate"
-    with pytest.raises(ZeroDivisionError), farm.open_generation():
+    with pytest.raises(ZeroDivisionError), farm.open_generation() as number:
         fast, slow = farm.submit(genome(1)), farm.submit(genome(2, until=gate))
         fast.result()
         raise ZeroDivisionError
 
     assert fast.result().status == "completed"
-    with pytest.raises(FarmClosed, match=r"go on with open_generation\(1\)"):
+    with pytest.raises(FarmClosed, match=rf"go on with open_generation\({number}\)"):
         slow.result(timeout=10)
     gate.touch()
-    with farm.open_generation(1):
+    with farm.open_generation(number):
         assert farm.submit(genome(1)).result() == fast.result()
         assert farm.submit(genome(2, until=gate)).result().status == "completed"
 
@@ -256,15 +260,17 @@ def test_farm_that_cannot_go_on_tells_every_future(tmp_path: Path) -> None:
     assert all(isinstance(future.exception(), StalledError) for future in futures)
 
 
-def test_disk_that_fails_is_told_to_every_future(
-    farm: OpenFarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disk_that_fails_is_told_to_every_future(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The program's next call says the same."""
 
     def fail(*_args: object) -> None:
         raise HostError("the disk is gone")
 
-    with pytest.raises(HostError, match="the disk is gone"), farm.open_generation():
+    with (
+        open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1) as farm,
+        pytest.raises(HostError, match="the disk is gone"),
+        farm.open_generation(),
+    ):
         farm.submit(genome(1)).result()
         monkeypatch.setattr(submissions, "joining_facts", fail)
         lost = farm.submit(genome(2))
