@@ -163,7 +163,7 @@ class OpenFarm:
     def submit(
         self, genome: GenomeSource, *, name: str | None = None, params: Mapping[str, Setting] | None = None
     ) -> Future[Fitness]:
-        """Submits a genome to the open generation and returns at once; a result is told as soon as it is there.
+        """Submits a genome to the open generation and returns at once; its future gets the result when it is settled.
 
         The future can be cancelled until a worker has room for the genome; a genome that was cancelled is not part of
         the generation. A failed genome is a result, too. Callbacks of the future are called in the farm's own thread:

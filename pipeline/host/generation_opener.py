@@ -124,7 +124,9 @@ class GenerationOpener:
     def open_for_submissions(
         self, generation: int, result: Callable[[Genome], Result]
     ) -> tuple[OpenedGeneration, Submissions[Result]]:
-        """Opens or resumes a generation to which genomes are submitted one at a time; `result` is told of each.
+        """Opens or resumes a generation to which genomes are submitted one at a time.
+
+        `result` makes what the future of a settled genome gets.
 
         Raises:
             InputError: it cannot be run with these settings; nothing has changed.

@@ -181,9 +181,10 @@ class Host:
         self._opened = self._opener.open_again(generation, names, accept_evaluator=accept_evaluator)
 
     def begin_submissions(self, generation: int, result: Callable[[Genome], Result]) -> Submissions[Result]:
-        """Opens or resumes a generation to which genomes are submitted one at a time; `result` is told of each.
+        """Opens or resumes a generation to which genomes are submitted one at a time.
 
-        The caller passes the facts that `play` reports to `Submissions.note`.
+        `result` makes what the future of a settled genome gets. The caller passes the facts that `play` reports to
+        `Submissions.note`.
 
         Raises:
             InputError: it cannot be run with these settings; nothing has changed.
