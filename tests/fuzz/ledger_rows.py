@@ -1,5 +1,6 @@
 """The body of a ledger's row whose checksum is right."""
 
+import atexit
 import contextlib
 import sqlite3
 import tempfile
@@ -15,7 +16,7 @@ from pipeline.storage.ledger import Ledger
 from tests.fuzz.target import FuzzTarget
 from tests.harness.source_tree import ROOT
 
-_PLACE = tempfile.TemporaryDirectory(prefix="fuzz-ledger-", ignore_cleanup_errors=True)  # Windows: it is open
+_PLACE = tempfile.TemporaryDirectory(prefix="fuzz-ledger-")
 _GOLDEN = ROOT / "tests" / "data" / "golden"
 
 
@@ -27,7 +28,15 @@ def _ledger() -> tuple[Ledger, sqlite3.Connection]:
     ledger.append([HostStopped(reason="")], at=1.0, generation=1, run=1)
     db = sqlite3.connect(folder / LEDGER_FILE, isolation_level=None)
     db.execute("PRAGMA synchronous=OFF")
+    atexit.register(_close, ledger, db)
     return ledger, db
+
+
+def _close(ledger: Ledger, db: sqlite3.Connection) -> None:
+    """Windows removes no folder with open files."""
+    db.close()
+    ledger.close()
+    _PLACE.cleanup()
 
 
 def _decode(data: bytes) -> None:

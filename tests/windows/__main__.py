@@ -7,6 +7,7 @@ import argparse
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from typing import IO
 from xml.etree import ElementTree
@@ -18,7 +19,10 @@ from tests.windows.left_out import left_out
 AT_LEAST = 0.8
 WORKERS = 2
 TEST_LIMIT_S = 480  # of tests without their own limit: four times the limit elsewhere (pyproject.toml)
-LAST_WORDS_S = 2.0
+LAST_OUTPUT_S = 2.0
+PLAY_LIMIT_S = 3000.0
+END_LIMIT_S = 60.0  #: for pytest to print its summary and end after it wrote its report
+POLL_S = 1.0
 REPORT = ROOT / "build" / "windows.xml"
 
 
@@ -40,8 +44,9 @@ def main() -> int:
 
 
 def _play(python: WindowsPython, chosen: list[str]) -> int:
-    """Runs pytest under Wine; returns its exit code."""
+    """Runs pytest under Wine; returns its exit code, or 1 if it did not end within its limit."""
     REPORT.parent.mkdir(exist_ok=True)
+    REPORT.unlink(missing_ok=True)
     pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
     pytest += [f"--timeout={TEST_LIMIT_S}", f"--junitxml={path_there(REPORT)}"]
     with subprocess.Popen(
@@ -56,11 +61,36 @@ def _play(python: WindowsPython, chosen: list[str]) -> int:
         # Wine's services also hold the other end of the pipe and keep running, so its end of file says nothing.
         reader = threading.Thread(target=_pass_on, args=(process.stdout,), daemon=True)
         reader.start()
-        code = process.wait()
-        reader.join(LAST_WORDS_S)
+        code = _exit_code(process)
+        reader.join(LAST_OUTPUT_S)
         python.end()
-        reader.join()
+        process.kill()  # Wine's end ends it; only a program that Wine has lost is still there
+        reader.join(LAST_OUTPUT_S)
     return code
+
+
+def _exit_code(process: subprocess.Popen[bytes]) -> int:
+    """Waits for pytest's end. Its report decides if the process does not end: Wine can lose the end of one."""
+    began = time.monotonic()
+    reported_at = None
+    while process.poll() is None:
+        now = time.monotonic()
+        if reported_at is None and REPORT.exists():
+            reported_at = now
+        if reported_at is not None and now - reported_at > END_LIMIT_S:
+            print(f"test-windows: pytest wrote its report and did not end within {END_LIMIT_S:g} s", file=sys.stderr)
+            return _reported_code()
+        if now - began > PLAY_LIMIT_S:
+            print(f"test-windows: pytest did not end within {PLAY_LIMIT_S:g} s", file=sys.stderr)
+            return 1
+        time.sleep(POLL_S)
+    return process.returncode
+
+
+def _reported_code() -> int:
+    """1 if the report names a failed test or an error, else 0."""
+    suites = ElementTree.parse(REPORT).getroot().iter("testsuite")
+    return int(any(int(suite.get("failures", 0)) + int(suite.get("errors", 0)) for suite in suites))
 
 
 def _pass_on(stream: IO[bytes]) -> None:
