@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from inbox_agent.evaluation.environment import IN_A_GAME
 from inbox_agent.protocol.layout import Setting
 from pipeline.config import Config, changed, checked, load_config
-from pipeline.core.facts import GenomeAdded
+from pipeline.core.facts import GenomeAdded, Reuse, Seeds
 from pipeline.core.model import Genome
 from pipeline.core.params import NO_PARAMS, Params, checked_params, genome_params
 from pipeline.core.runs import GENERATION_MAX
@@ -279,6 +279,8 @@ def open_farm(
     workers: int | None = None,
     trials_per_genome: int | None = None,
     seed: int | None = None,
+    seeds: Seeds | None = None,
+    reuse: Reuse | None = None,
     settings: Mapping[str, Setting] | None = None,
     on_generation: Callable[[GenerationSummary], object] | None = None,
 ) -> Iterator[OpenFarm]:
@@ -303,7 +305,8 @@ def open_farm(
     _refuse_uncallable("on_generation", on_generation)
     root = _path("root", root)
     config = load_config(root, check=False)
-    config = checked(_overridden(config, evaluator, workers, trials_per_genome, seed, settings), str(root))
+    generation = {"trials_per_genome": trials_per_genome, "seed": seed, "seeds": seeds, "reuse": reuse}
+    config = checked(_overridden(config, evaluator, workers, settings, generation), str(root))
     folder = evaluator.folder if evaluator is not None and evaluator.folder is not None else root
     folder = _path("folder", folder)
     with disk_errors(root):
@@ -331,13 +334,11 @@ def _overridden(
     config: Config,
     evaluator: Evaluator | None,
     workers: int | None,
-    trials_per_genome: int | None,
-    seed: int | None,
     settings: Mapping[str, Setting] | None,
+    generation: Mapping[str, object],
 ) -> Config:
-    given = {"trials_per_genome": trials_per_genome, "seed": seed}
-    generation = {key: value for key, value in given.items() if value is not None}
-    changes: dict[str, Any] = {"generation": replace(config.generation, **generation)}
+    given = {key: value for key, value in generation.items() if value is not None}
+    changes: dict[str, Any] = {"generation": {**asdict(config.generation), **given}}
     if evaluator is not None:
         changes["evaluator"] = _evaluator_table(evaluator)
     if workers is not None:

@@ -19,7 +19,7 @@ from msgspec import Meta, Struct, field, to_builtins
 from hyperv_ops import MACHINE_NAME
 from inbox_agent.protocol.layout import GENOME_BYTES_MAX, SETTINGS_BYTES_MAX, VALUE_MAX, Settings
 from inbox_agent.settings import EvaluatorTable, SettingsError, convert, read_settings
-from pipeline.core.facts import RunSettings
+from pipeline.core.facts import Reuse, RunSettings, Seeds
 from pipeline.core.limits import Limits
 from pipeline.errors import ConfigError, SecretError
 from pipeline.paths import ProjectPaths
@@ -53,10 +53,19 @@ class GenerationTable(_Table, frozen=True, kw_only=True):
     seed: Annotated[int, Meta(ge=0, le=2**53)] = 0  #: all seeds of the games follow from it
     direction: Literal["maximize", "minimize"] = "maximize"  #: which fitness is the best one
     timed_out_fitness: float | None = None  #: the fitness of a trial that times out; unset: the trial fails
+    seeds: Seeds = "per-generation"  #: `fixed`: all generations have the same seeds
+    #: `same-seeds`: a genome of the generation before is not played again; needs `seeds = "fixed"`
+    reuse: Reuse = "none"
     #: whether workers with different evaluators may play one generation; `results.csv` says which played what
     allow_mixed_evaluators: bool = False
     #: larger genome files are refused
     genome_bytes_max: Annotated[int, Meta(ge=1, le=GENOME_BYTES_MAX)] = 64 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        if self.reuse == "same-seeds" and self.seeds != "fixed":
+            raise ValueError('[generation] reuse = "same-seeds" needs seeds = "fixed": no others come back')
+        if self.reuse != "none" and self.allow_mixed_evaluators:
+            raise ValueError("[generation] reuse needs one evaluator; take allow_mixed_evaluators out")
 
 
 class LocalTable(_Table, frozen=True, kw_only=True):
@@ -311,6 +320,8 @@ class Config(_Table, frozen=True, kw_only=True):
             timed_out_fitness=self.generation.timed_out_fitness,
             evaluator_version=evaluator_version,
             allow_mixed_evaluators=self.generation.allow_mixed_evaluators,
+            seeds=self.generation.seeds,
+            reuse=self.generation.reuse,
         )
 
     def core_limits(self) -> Limits:

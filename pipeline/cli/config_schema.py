@@ -15,7 +15,7 @@ import msgspec
 
 from inbox_agent.arguments import AgentFile
 from inbox_agent.settings import EvaluatorTable
-from pipeline.config import SET_ELSEWHERE, Config, WorkerTable
+from pipeline.config import SET_ELSEWHERE, Config, GenerationTable, WorkerTable
 from pipeline.core.limits import Limits
 from pipeline.paths import CONFIG_FILE
 
@@ -24,6 +24,13 @@ _DRAFT = "http://json-schema.org/draft-07/schema#"
 #: Rules about several keys of a table.
 _RULES: dict[type, dict[str, Any]] = {
     Config: {"not": {"required": ["hyperv", "qemu"]}},
+    GenerationTable: {
+        "if": {"properties": {"reuse": {"const": "same-seeds"}}, "required": ["reuse"]},
+        "then": {
+            "properties": {"seeds": {"const": "fixed"}, "allow_mixed_evaluators": {"const": False}},
+            "required": ["seeds"],
+        },
+    },
     EvaluatorTable: {"allOf": [{"not": {"required": pair}} for pair in (["command", "python"], ["files", "version"])]},
     WorkerTable: {"anyOf": [{"required": ["share"]}, {"required": ["machine"]}]},
 }

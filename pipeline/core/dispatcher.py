@@ -1,6 +1,6 @@
 """Runs the rules of one tick: from an observation to facts. Pure.
 
-Owns: the order of the rules: ownership, acceptance, evaluator, deadlines, recovery, assignment.
+Owns: the order of the rules: ownership, acceptance, evaluator, deadlines, recovery, reuse, assignment.
 Not here: the actions that follow (`reconcile`).
 """
 
@@ -18,10 +18,18 @@ from pipeline.core.observed import Observed
 from pipeline.core.ownership import check_ownership
 from pipeline.core.queues import Queues
 from pipeline.core.recovery import check_worker
+from pipeline.core.reuse import EarlierResults
 from pipeline.core.transaction import Transaction
 
 
-def decide(farm: Farm, observed: Observed, observation: Observation, limits: Limits, queues: Queues) -> Transaction:
+def decide(
+    farm: Farm,
+    observed: Observed,
+    observation: Observation,
+    limits: Limits,
+    queues: Queues,
+    earlier: EarlierResults | None = None,
+) -> Transaction:
     """Applies all rules to one observation. The farm is updated; the transaction holds the facts to record."""
     tx = Transaction(farm, observed, observation, limits)
     first_scans = [scan for scan in observation.scans if scan.full and not observed.workers[scan.worker].scanned]
@@ -41,6 +49,8 @@ def decide(farm: Farm, observed: Observed, observation: Observation, limits: Lim
             check_worker(tx, worker)
         rebalance(tx, queues)
     if farm.generation and farm.pending:
+        if earlier is not None:
+            earlier.settle(tx)  # before anything of it is issued
         assign(tx, queues)
     if farm.generation and not farm.open_trials and not farm.finished and not observation.is_open:
         tx.add(RunFinished())

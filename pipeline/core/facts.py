@@ -7,7 +7,7 @@ Not here: what a fact changes (`Farm.evolve`), when it is added (`dispatcher`).
 
 import enum
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -33,6 +33,13 @@ class RecoveryAction(enum.StrEnum):
     RESTORE = "restore"  #: revert to the clean checkpoint, which reverts the share too
 
 
+#: Which seeds trials get: others in each generation, or the same in all of them.
+Seeds = Literal["per-generation", "fixed"]
+#: Which results of the generation before count again, without a game: none, or the completed trials of genomes with the
+#: same bytes, which have the same seeds.
+Reuse = Literal["none", "same-seeds"]
+
+
 class RunSettings(Struct, frozen=True, kw_only=True):
     """The settings that a fitness depends on; fixed at the first run of a generation."""
 
@@ -44,6 +51,16 @@ class RunSettings(Struct, frozen=True, kw_only=True):
     timed_out_fitness: float | None = None
     evaluator_version: str = ""  #: empty: the host does not know it, and the first worker's counts
     allow_mixed_evaluators: bool = False
+    seeds: Seeds = "per-generation"
+    reuse: Reuse = "none"
+
+
+class ReusedResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where the fitness of a trial comes from that was not played in this generation."""
+
+    generation: int  #: the one in which it was played
+    evaluator: str  #: the version that played it
+    metrics: dict[str, float] = {}
 
 
 class Fact(Struct, frozen=True, kw_only=True, tag_field="fact", omit_defaults=True):
@@ -193,6 +210,7 @@ class TrialSettled(Fact, frozen=True, kw_only=True, tag="trial_settled"):
     attempt: str = ""  #: the one that decided it; empty if none did
     fitness: float | None = None
     reason: str = ""
+    reused: ReusedResult | None = None  #: the attempt that decided it is of an earlier generation
 
 
 class TrialReopened(Fact, frozen=True, kw_only=True, tag="trial_reopened"):

@@ -12,7 +12,7 @@ from typing import Any
 from inbox_agent.protocol.layout import Echo, Outcome
 from pipeline.core import facts as f
 from pipeline.core.counts import Counts
-from pipeline.core.facts import Fact, RecoveryAction, RunSettings, Settlement, kind_of
+from pipeline.core.facts import Fact, RecoveryAction, ReusedResult, RunSettings, Settlement, kind_of
 from pipeline.core.model import (
     BLAMES_GENOME,
     LOSSES,
@@ -23,6 +23,7 @@ from pipeline.core.model import (
     Trial,
     Worker,
     WorkerState,
+    seeding_generation,
     trial_seed,
 )
 from pipeline.core.params import NO_PARAMS
@@ -83,6 +84,10 @@ class Farm:
         trial = attempt.trial
         return Echo(attempt.id, trial.number, trial.seed, trial.genome.sha256, attempt.wanted_evaluator or None)
 
+    def deciding_result(self, trial: Trial) -> Attempt | ReusedResult | None:
+        """The attempt that decided a trial, or the result of an earlier generation; None if neither did."""
+        return trial.reused or self.attempts.get(trial.decided_by)
+
     def story(self, trial: Trial) -> str:
         """What happened to a trial, one line per attempt."""
         lines = [f"trial {trial.number} of {trial.genome.name}: {trial.settlement or trial.state}"]
@@ -128,7 +133,8 @@ class Farm:
         self.generation, self.run, self.settings = fact.generation, fact.run, fact.settings
         self.evaluator_version = fact.settings.evaluator_version
         trials = range(1, fact.settings.trials_per_genome + 1)
-        self.seeds = [trial_seed(fact.settings.seed, fact.generation, number) for number in trials]
+        seeding = seeding_generation(fact.settings.seeds, fact.generation)
+        self.seeds = [trial_seed(fact.settings.seed, seeding, number) for number in trials]
         self.spans.append([at, at])
 
     def _genome_added(self, fact: f.GenomeAdded, at: float) -> None:
@@ -260,14 +266,16 @@ class Farm:
         self._move_trial(trial, fact)
         by = self.attempts.get(fact.attempt)
         trial.settlement, trial.fitness, trial.reason = fact.settlement, fact.fitness, fact.reason
-        trial.decided_by = by.id if by is not None else fact.attempt
-        self.counts.note_settled(trial, by)
+        trial.decided_by, trial.reused = by.id if by is not None else fact.attempt, fact.reused
+        self.counts.note_settled(trial, fact.reused or by)
         if trial.blamed:
             trial.genome.failed_open = tuple(o for o in trial.genome.failed_open if o is not trial)
             self.pending.update_held_back(trial.genome)
         self.settled[fact.settlement] += 1
         self.open_trials -= 1
-        if fact.settlement is not Settlement.SKIPPED:
+        if trial.genome.settled == len(trial.genome.trials):
+            self.untried.pop(fact.genome, None)
+        if fact.settlement is not Settlement.SKIPPED and fact.reused is None:  # no evaluator has worked since the start
             completed = fact.settlement is Settlement.COMPLETED
             self.since_start.note_settled(completed=completed, has_fitness=fact.fitness is not None)
 
@@ -279,6 +287,7 @@ class Farm:
     def _genome_reopened(self, fact: f.GenomeReopened, at: float) -> None:
         genome = self.genomes[fact.genome - 1]
         genome.size_bytes, genome.sha256, genome.charges, genome.failed_open = fact.size_bytes, fact.sha256, (), ()
+        genome.reopened = True
         for trial in genome.trials:
             self._reopen(trial, fact)
             trial.run_alone = trial.alone_on_system = False
@@ -287,10 +296,11 @@ class Farm:
     def _reopen(self, trial: Trial, fact: Fact) -> None:
         self._move_trial(trial, fact)
         if trial.settlement is not None:
-            self.counts.note_reopened(trial, self.attempts.get(trial.decided_by))
+            self.counts.note_reopened(trial, self.deciding_result(trial))
             self.settled[trial.settlement] -= 1
             self.open_trials += 1
         trial.settlement, trial.fitness, trial.decided_by, trial.reason = None, None, "", ""
+        trial.reused = None
         trial.blamed = trial.losses = 0
         self.untried[trial.genome.number] = trial.genome
         self.finished = False

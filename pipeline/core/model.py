@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
-from pipeline.core.facts import Fact, RecoveryAction, Settlement
+from pipeline.core.facts import Fact, RecoveryAction, ReusedResult, Seeds, Settlement
 from pipeline.core.mean import mean
 from pipeline.core.params import Params, no_params
 
@@ -130,9 +130,10 @@ class Trial:
     #: the same happened to an attempt that ran alone: on a local worker, the next one runs while all others are idle
     alone_on_system: bool = False
     settlement: Settlement | None = None
-    decided_by: str = ""
+    decided_by: str = ""  #: the attempt; one of an earlier generation if it is `reused`
     fitness: float | None = None
     reason: str = ""
+    reused: ReusedResult | None = None
 
     @property
     def tried_by(self) -> set[str]:
@@ -184,6 +185,7 @@ class Genome:
     failed_open: tuple[Trial, ...] = ()
     settled: int = 0  #: trials
     without_fitness: int = 0  #: of these
+    reopened: bool = False  #: the user asked for its games: no earlier result counts for it
     params: Params = field(default_factory=no_params)
 
     @property
@@ -254,8 +256,16 @@ class Worker:
             waiting.pop(attempt, None)
 
 
+def seeding_generation(seeds: Seeds, generation: int) -> int:
+    """The generation that seeds are computed with: 0 for every one if they are fixed."""
+    return 0 if seeds == "fixed" else generation
+
+
 def trial_seed(run_seed: int, generation: int, trial: int) -> int:
-    """The seed of a trial, 0 … 2³¹−1: the same for every genome of a generation (share_layout.md, "Seeds")."""
+    """The seed of a trial, 0 … 2³¹−1: the same for every genome of a generation (share_layout.md, "Seeds").
+
+    `generation` is that of `seeding_generation`.
+    """
     digest = hashlib.sha256(f"{run_seed}/{generation}/{trial}".encode()).digest()
     return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
 

@@ -12,7 +12,7 @@ from inbox_agent.protocol.layout import Outcome
 from inbox_agent.single_game import NoTemporaryFolder, load_problem, play_genome, temporary_evaluator
 from inbox_agent.system.atomic_file import made_folder, new_file, replace_file
 from pipeline.config import Config
-from pipeline.core.model import trial_seed
+from pipeline.core.model import seeding_generation, trial_seed
 from pipeline.errors import ConfigError, GenomeError, InputError
 from pipeline.paths import GENERATION_FOLDER, GENERATION_GLOB, ProjectPaths
 from pipeline.storage.snapshots import is_ignored
@@ -66,7 +66,9 @@ def play_game(
     """
     if seed is None:
         folder = GENERATION_FOLDER.fullmatch(genome.resolve().parent.name)
-        seed = trial_seed(config.generation.seed, int(folder[1]) if folder else 1, trial)
+        generation = int(folder[1]) if folder else 1
+        seeding = seeding_generation(config.generation.seeds, generation)
+        seed = trial_seed(config.generation.seed, seeding, trial)
     with (
         _temporary_folder_needed(),
         temporary_evaluator(config.evaluator, root, config.without_secrets(os.environ)) as evaluator,

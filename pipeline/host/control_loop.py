@@ -19,6 +19,7 @@ from pipeline.core.observed import Observed
 from pipeline.core.queues import Queues
 from pipeline.core.reconcile import plan
 from pipeline.core.requests import MachineAction, ShareAction, scan_request
+from pipeline.core.reuse import EarlierResults
 from pipeline.core.share_problems import FLOODED, in_words
 from pipeline.errors import HostError
 from pipeline.host.ports import Ports
@@ -50,6 +51,7 @@ class ControlLoop:
         self.farm, self.limits, self.queues = farm, limits, queues
         self.observed = Observed(farm, limits, ports.clock.monotonic())
         self.is_open = False  #: whether more genomes may join; a run that is open does not finish
+        self.earlier: EarlierResults | None = None  #: whose results count again in the open generation
         self._ports, self._wakeups = ports, wakeups
         self._recorder = Recorder(ports.ledger, ports.archive, ports.event_log)
         self._turns = {worker: _ShareTurn() for worker in sorted(farm.workers)}
@@ -80,7 +82,7 @@ class ControlLoop:
         """
         observation = self._observe()
         with self._recorder.commit():
-            tx = decide(self.farm, self.observed, observation, self.limits, self.queues)
+            tx = decide(self.farm, self.observed, observation, self.limits, self.queues, self.earlier)
             if tx.facts:
                 self._recorder.record(self.farm, tx.facts, observation.wall, tx.results)
         pending = {worker for worker, turn in self._turns.items() if turn.action_pending}

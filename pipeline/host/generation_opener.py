@@ -17,6 +17,7 @@ from pipeline.core.farm import Farm
 from pipeline.core.model import Genome, GenomeFile
 from pipeline.core.params import Params
 from pipeline.core.queues import room_for_trials
+from pipeline.core.reuse import EarlierResults, earlier_results
 from pipeline.errors import InputError
 from pipeline.host.genome_folder import FileNotes, GenomeFolder
 from pipeline.host.genome_intake import GenomeIntake, stamps
@@ -114,6 +115,7 @@ class GenerationOpener:
             intake.remember()
             outputs = self._outputs(generation)
             self._parts.loop.is_open = follow_folder and has_work
+            self._parts.loop.earlier = self._earlier(generation)
             if not follow_folder:
                 return OpenedGeneration(outputs)
             folder = GenomeFolder(files, self._farm, intake.before, self._parts.loop.record)
@@ -149,6 +151,7 @@ class GenerationOpener:
 
         submissions = Submissions(farm, take, loop.record, room, result, self._parts.wakeups.wake)
         loop.is_open = True
+        loop.earlier = self._earlier(generation)
         return OpenedGeneration(self._outputs(generation), submissions), submissions
 
     def open_again(self, generation: int, names: Sequence[str], *, accept_evaluator: bool) -> OpenedGeneration:
@@ -168,6 +171,7 @@ class GenerationOpener:
         self._record([*self._starting_facts(), *accepting])
         self._record(rules.replacing_facts(self._farm, names, genomes))
         self._parts.loop.is_open = False
+        self._parts.loop.earlier = self._earlier(generation)
         return OpenedGeneration(Outputs(self._paths.results(generation)))
 
     # -------------------------------------------------------------------------------------------------------- inside
@@ -178,6 +182,14 @@ class GenerationOpener:
 
     def _settings(self) -> RunSettings:
         return self._config.run_settings(self._evaluator.version())
+
+    def _earlier(self, generation: int) -> EarlierResults | None:
+        """The results of the generation before, if they count again."""
+        ledger = self._parts.ledger
+        if self._config.generation.reuse == "none" or self._farm.finished:
+            return None
+        before = max((number for number in ledger.generations() if number < generation), default=0)
+        return earlier_results(ledger.entries_of(before), before) if before else None
 
     def _files(self, generation: int) -> GenomeFiles:
         bytes_max = self._config.generation.genome_bytes_max

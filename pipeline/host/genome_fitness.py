@@ -10,8 +10,8 @@ from pathlib import Path
 
 from inbox_agent.protocol.layout import Setting
 from pipeline.core.farm import Farm
-from pipeline.core.model import Genome
-from pipeline.paths import ATTEMPT_FILES, ATTEMPTS
+from pipeline.core.model import Genome, Trial
+from pipeline.paths import ATTEMPT_FILES, ATTEMPTS, generation_folder
 from pipeline.views.results import failure_reason, genome_evaluator, genome_status, mean_metrics
 
 
@@ -36,19 +36,26 @@ def genome_fitness(farm: Farm, genome: Genome, results: Path) -> Fitness:
 
     It costs the same however many genomes there are: it looks at this genome's attempts and their folders only.
     """
-    attempts = [trial.decided_by for trial in genome.trials if trial.decided_by]
-    folders = (results / ATTEMPTS / attempt / ATTEMPT_FILES for attempt in reversed(attempts))
+    decided = [trial for trial in genome.trials if trial.decided_by]
+    folders = (_files_of(trial, results) for trial in reversed(decided))
     return Fitness(
         genome.fitness,
         genome_status(genome),
         failure_reason(genome),
         [trial.fitness for trial in genome.trials],
         metrics=mean_metrics(farm, genome),
-        attempts=attempts,
+        attempts=[trial.decided_by for trial in decided],
         files=next(filter(_has_files, folders), None),
         evaluator=genome_evaluator(farm, genome),
         params=dict(genome.params),
     )
+
+
+def _files_of(trial: Trial, results: Path) -> Path:
+    """Where the artifacts of the attempt are that decided a trial, in this generation or an earlier one."""
+    if trial.reused is not None:
+        results = results.with_name(generation_folder(trial.reused.generation))
+    return results / ATTEMPTS / trial.decided_by / ATTEMPT_FILES
 
 
 def _has_files(folder: Path) -> bool:

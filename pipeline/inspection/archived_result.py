@@ -1,4 +1,5 @@
-"""What an audit reads besides the ledger: archived results, of any layout version that was ever archived, and outputs.
+"""What an audit reads besides the facts of a run: archived results, of any layout version that was ever archived,
+outputs, and what the ledger has of results of earlier generations.
 
 Pure.
 
@@ -6,11 +7,13 @@ Not here: the records of a share, which only the current layout version has (`in
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 from msgspec import Struct
+
+from pipeline.inspection.reuse_audit import AcceptedGame
 
 LAYOUTS = (1, 2)  #: version 1 does not name the evaluator
 
@@ -52,3 +55,5 @@ class Evidence:
     snapshots: Mapping[str, str]  #: digest -> what is wrong with the genome's bytes, empty if nothing
     rows: Sequence[Mapping[str, str]] | None  #: of `results.csv`; None if it cannot be read
     summary: Mapping[str, Any] | None  #: `summary.json`; None if it cannot be read
+    #: the attempts of earlier generations that count again: what the ledger has of them
+    accepted: Mapping[str, AcceptedGame] = field(default_factory=dict)

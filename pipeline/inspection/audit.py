@@ -8,7 +8,6 @@ A file that is missing, cannot be read or was edited proves nothing against the 
 Owns: whether a generation passes, with one line per problem; which evaluators gave its fitness.
 """
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -35,6 +34,7 @@ from pipeline.core.facts import (
 from pipeline.inspection.archive_audit import archive_warnings
 from pipeline.inspection.archived_result import Evidence
 from pipeline.inspection.output_audit import LISTED_MAX, CountedGenome, output_problems, shortened
+from pipeline.inspection.reuse_audit import game_of, reuse_problem, seed_of
 from pipeline.paths import generation_folder
 
 TrialKey = tuple[int, int]
@@ -244,6 +244,9 @@ class _Auditor:
     def _settlement_problem(self, key: TrialKey, settled: TrialSettled) -> str:
         if problem := self._roster_problem(key):
             return problem
+        if settled.reused is not None:
+            game = game_of(self._opened, self._genomes[key[0]], key[1], self._evaluator)
+            return reuse_problem(self._opened, game, settled, self._evidence.accepted.get(settled.attempt))
         if settled.settlement is Settlement.SKIPPED:
             return self._skip_problem(settled) or _fitness_problem(settled, None)
         if problem := self._attempt_problem(key, settled):
@@ -394,7 +397,8 @@ class _Auditor:
     def _evaluators_of(self, genomes: Iterable[int]) -> set[str]:
         """The versions that gave the fitness of these genomes; empty: that of a fitness from before versions."""
         settled = [fact for g in genomes for t in self._numbers if (fact := self._settled.get((g, t))) is not None]
-        return {self._evaluator_of(fact.attempt) for fact in settled if fact.fitness is not None and fact.attempt}
+        counted = [fact for fact in settled if fact.fitness is not None and fact.attempt]
+        return {fact.reused.evaluator if fact.reused else self._evaluator_of(fact.attempt) for fact in counted}
 
     def _fitness(self, genome: int) -> float | None:
         values = [settled.fitness for t in self._numbers if (settled := self._settled.get((genome, t))) is not None]
@@ -412,9 +416,3 @@ def _fitness_problem(settled: TrialSettled, expected: float | None) -> str:
         return ""
     said, wanted = ("none" if value is None else f"{value:g}" for value in (settled.fitness, expected))
     return f"is {settled.settlement} and has the fitness {said}, expected is {wanted}"
-
-
-def seed_of(opened: RunOpened, trial: int) -> int:
-    """The seed of a trial, computed independently of `core` (`seed` in share_layout.md)."""
-    digest = hashlib.sha256(f"{opened.settings.seed}/{opened.generation}/{trial}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF

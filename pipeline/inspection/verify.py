@@ -9,7 +9,7 @@ import csv
 import hashlib
 import io
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ import orjson
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import FileRefused, ShareError
 from inbox_agent.protocol.local_files import LocalFiles
-from pipeline.core.facts import AttemptIssued, Entry, Fact, GenomeAdded, GenomeReopened, RunOpened
+from pipeline.core.facts import AttemptIssued, Entry, Fact, GenomeAdded, GenomeReopened, RunOpened, TrialSettled
 from pipeline.errors import ExitCode, InputError
 from pipeline.inspection.archive_reader import Extent, extent_of, forbidden, read_archive
 from pipeline.inspection.archived_result import Evidence
 from pipeline.inspection.audit import Audit, audit
 from pipeline.inspection.project_reader import no_run_error
+from pipeline.inspection.reuse_audit import AcceptedGame, accepted_games
 from pipeline.paths import GENERATION_GLOB, RESULTS_CSV, SUMMARY_JSON, ProjectPaths, generation_folder
 from pipeline.storage.ledger import Ledger, has_ledger
 from pipeline.storage.live_status import read_live_status
@@ -60,6 +61,8 @@ def _look(root: Path, generation: int | None) -> list[Audit]:
     ledger = Ledger(paths.state, read_only=True)
     try:
         runs = _newest_runs(ledger.entries())
+        reused = {attempt for facts in runs.values() for attempt in _reused(facts)}
+        accepted = accepted_games(ledger.entries(), reused) if reused else {}
     finally:
         ledger.close()
     if not runs:
@@ -67,7 +70,7 @@ def _look(root: Path, generation: int | None) -> list[Audit]:
     if generation is not None and generation not in runs:
         raise InputError(f"{root}: generation {generation} was never run here")
     return [
-        audit(facts, _evidence(paths, number, facts, before.get(generation_folder(number), Extent())))
+        audit(facts, _evidence(paths, number, facts, before.get(generation_folder(number), Extent()), accepted))
         for number, facts in sorted(runs.items())
         if generation in (None, number)
     ]
@@ -114,7 +117,14 @@ def _newest_runs(entries: Iterable[Entry]) -> dict[int, list[Fact]]:
     return runs
 
 
-def _evidence(paths: ProjectPaths, generation: int, facts: list[Fact], before: Extent) -> Evidence:
+def _reused(facts: Iterable[Fact]) -> Iterator[str]:
+    """The attempts of earlier generations that count again in a run."""
+    return (fact.attempt for fact in facts if isinstance(fact, TrialSettled) and fact.reused is not None)
+
+
+def _evidence(
+    paths: ProjectPaths, generation: int, facts: list[Fact], before: Extent, accepted: Mapping[str, AcceptedGame]
+) -> Evidence:
     results = paths.results(generation)
     snapshots = Snapshots(paths.snapshots)
     issued = {fact.attempt for fact in facts if isinstance(fact, AttemptIssued)}
@@ -127,6 +137,7 @@ def _evidence(paths: ProjectPaths, generation: int, facts: list[Fact], before: E
         snapshots={digest: _snapshot_problem(Path(snapshots.path(digest)), digest) for digest in digests},
         rows=_rows(LocalFiles(results)),
         summary=_summary(LocalFiles(results)),
+        accepted=accepted,
     )
 
 

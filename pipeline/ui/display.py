@@ -109,6 +109,8 @@ def _counts(now: Progress) -> Text:
         parts.append((f"{now.failed} failed, {now.skipped} skipped", "red"))
     parts.append((f"{now.retried} retried", "yellow" if now.retried else "dim"))
     parts.append((attempts_lost(now), "yellow" if now.lost else "dim"))
+    if now.reused:
+        parts.append((f"{now.reused} reused", "dim"))
     text = Text()
     for number, (words, style) in enumerate(parts):
         text.append(" · " if number else "").append(words, style)

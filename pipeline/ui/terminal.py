@@ -74,12 +74,13 @@ def plain_line(now: Progress) -> str:
         if this
         else ""
     )
+    reused = f"{now.reused} reused, " if now.reused else ""
     idle = "" if now.playing or now.finished else "; no host plays it now"
     noted = [f"; {row.name} is {row.state}: {row.note}" for row in now.workers if row.state in ABNORMAL]
     return (
         f"generation {now.generation}: {now.settled}/{now.trials} trials, {now.completed} completed, "
         f"{now.failed} failed, {now.skipped} skipped, {now.retried} retried, {attempts_lost(now)}, "
-        f"{fitness}{average}, {to_go}{idle}{''.join(noted)}"
+        f"{reused}{fitness}{average}, {to_go}{idle}{''.join(noted)}"
     )
 
 

@@ -192,7 +192,8 @@ def _conclusion(
     head = f"Trial {trial.number}, seed {trial.seed},"
     if trial.settlement is not None:
         fitness = f" with the fitness {trial.fitness:g}" if trial.fitness is not None else ""
-        by = f", decided by {trial.decided_by}" if trial.decided_by else ""
+        where = f" of generation {trial.reused.generation}, without a game" if trial.reused is not None else ""
+        by = f", decided by {trial.decided_by}{where}" if trial.decided_by else ""
         why = f": {given.reason(trial.reason, f'trial {trial.number}')}" if trial.reason else ""
         return [f"{head} {SETTLEMENTS[trial.settlement]}{fitness}{by}{why}."]
     waits, following = PENDING_REASONS[pending_reason(farm, trial, depth, playing=playing)]

@@ -28,6 +28,7 @@ class GenerationSummary:
     trials: int
     attempts: int  #: at these trials, whatever came of them
     retried: int  #: of these attempts: those that were not the first one at their trial
+    reused: int  #: of the trials: those with a result of an earlier generation
     wall_s: float  #: how long the generation was open, in all runs of the program
     utilisation: float  #: share of this time that the workers spent in games
     evaluator: str  #: the version that gave the fitness, or several with spaces between them
@@ -50,6 +51,7 @@ class GenerationSummary:
             "trials": self.trials,
             "attempts": self.attempts,
             "retried": self.retried,
+            "reused": self.reused,
             "wall_s": self.wall_s,
             "utilisation": self.utilisation,
         }
@@ -75,6 +77,7 @@ def generation_summary(farm: Farm, direction: str, results: Path) -> GenerationS
         trials=counts["trials"]["submitted"],
         attempts=counts["attempts"]["issued"],
         retried=farm.retries_issued,
+        reused=farm.counts.reused,
         wall_s=counts["wall_s"],
         utilisation=counts["utilisation"],
         evaluator=" ".join(evaluators(farm)),

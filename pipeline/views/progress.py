@@ -71,6 +71,7 @@ class Progress:
     fitness: GenerationFitness | None = None  #: of the genomes completed so far; None while there is none
     leaders: tuple[Leader, ...] = ()  #: the fittest of them, best first
     history: tuple[GenerationFitness, ...] = ()  #: of earlier generations, oldest first
+    reused: int = 0  #: of the completed trials: those with a result of an earlier generation
 
     @property
     def settled(self) -> int:
@@ -116,6 +117,7 @@ def measure_progress(
         fitness=fitness.of(farm.generation).fitness(farm.generation) if fitness is not None else None,
         leaders=tuple(_leaders(farm, fitness)) if fitness is not None else (),
         history=fitness.before(farm.generation) if fitness is not None else (),
+        reused=farm.counts.reused,
     )
 
 

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from inbox_agent.protocol.layout import Outcome
-from pipeline.core.facts import Settlement
+from pipeline.core.facts import ReusedResult, Settlement
 from pipeline.core.farm import Farm
 from pipeline.core.mean import mean
 from pipeline.core.model import Attempt, Genome
@@ -92,7 +92,7 @@ def _result_row(
         "trials": len(genome.trials),
         "trials_completed": sum(trial.fitness is not None for trial in genome.trials),
         "attempts": sum(len(trial.attempts) for trial in genome.trials),
-        "seconds": round(sum(attempt.seconds for attempt in counted), 3),
+        "seconds": round(sum(result.seconds for result in counted if isinstance(result, Attempt)), 3),
         "evaluator": _versions_text(counted) if recorded else "",
         "reason": failure_reason(genome),
         "sha256": genome.sha256,
@@ -113,8 +113,8 @@ def metric_names(farm: Farm) -> tuple[frozenset[str], int]:
         return frozenset(known), 0
     names: dict[str, None] = {}
     for genome in farm.genomes:
-        for attempt in _counted(farm, genome):
-            names |= dict.fromkeys(sorted(attempt.metrics or ()))
+        for result in _counted(farm, genome):
+            names |= dict.fromkeys(sorted(result.metrics or ()))
         if len(names) >= METRIC_NAMES_MAX:
             break
     return frozenset(islice(names, METRIC_NAMES_MAX)), len(known) - METRIC_NAMES_MAX
@@ -126,8 +126,8 @@ def mean_metrics(farm: Farm, genome: Genome, names: Collection[str] | None = Non
     Only metrics of these names; None: of all.
     """
     found: dict[str, list[float]] = {}
-    for attempt in _counted(farm, genome):
-        for name, value in (attempt.metrics or {}).items():
+    for result in _counted(farm, genome):
+        for name, value in (result.metrics or {}).items():
             if names is None or name in names:
                 found.setdefault(name, []).append(value)
     return {name: mean(found[name]) for name in sorted(found)}
@@ -187,6 +187,7 @@ def summary(farm: Farm) -> dict[str, Any]:
         },
         "evaluator": "" if farm.allows_any_evaluator else farm.evaluator_version,
         "evaluators": evaluators(farm),
+        "trials_reused": counts.reused,
         "attempts_superseded": counts.superseded,
         "results_late": farm.late,
         "results_unexpected": farm.unexpected,
@@ -215,13 +216,14 @@ def _has_versions(farm: Farm) -> bool:
     return any(farm.counts.evaluators)
 
 
-def _versions_text(counted: list[Attempt]) -> str:
-    return " ".join(sorted({attempt.evaluator or UNKNOWN_EVALUATOR for attempt in counted}))
+def _versions_text(counted: list[Attempt | ReusedResult]) -> str:
+    return " ".join(sorted({result.evaluator or UNKNOWN_EVALUATOR for result in counted}))
 
 
-def _counted(farm: Farm, genome: Genome) -> list[Attempt]:
-    """The attempts that gave a fitness."""
-    return [farm.attempts[t.decided_by] for t in genome.trials if t.fitness is not None and t.decided_by]
+def _counted(farm: Farm, genome: Genome) -> list[Attempt | ReusedResult]:
+    """The attempts that gave a fitness, and the results of earlier generations that did."""
+    deciding = (farm.deciding_result(trial) for trial in genome.trials if trial.fitness is not None)
+    return [result for result in deciding if result is not None]
 
 
 def played_by(attempt: Attempt) -> str:

@@ -19,6 +19,7 @@ from pipeline.core.observed import Observed
 from pipeline.core.queues import Queues
 from pipeline.core.reconcile import plan
 from pipeline.core.requests import MachineAction, ShareAction
+from pipeline.core.reuse import EarlierResults
 from pipeline.core.transaction import Transaction
 
 FARM = "f00d"
@@ -67,6 +68,8 @@ class CoreHarness:
         settings: RunSettings = SETTINGS,
         local: bool = False,
         genome_bytes: int = 9,
+        generation: int = 1,
+        earlier: EarlierResults | None = None,
     ) -> None:
         names = list(workers or ("w0", "w1"))
         self.limits = limits or Limits()
@@ -80,7 +83,9 @@ class CoreHarness:
         self.machine_actions: list[MachineAction] = []
         self.publish_fails = False
         self.is_open = False  #: more genomes may join
-        self.record(HostStarted(pid=1, workers=len(names)), RunOpened(generation=1, run=1, settings=self.settings))
+        self.earlier = earlier
+        opened = RunOpened(generation=generation, run=1, settings=self.settings)
+        self.record(HostStarted(pid=1, workers=len(names)), opened)
         for number in range(1, genomes + 1):
             self.record(
                 GenomeAdded(
@@ -127,7 +132,7 @@ class CoreHarness:
             scans=[self.scan(name, full=full) for name in workers],
             machines=self.machines if sweep else {},
         )
-        return decide(self.farm, self.observed, observation, self.limits, self.queues)
+        return decide(self.farm, self.observed, observation, self.limits, self.queues, self.earlier)
 
     def run(self, seconds: float, step: float = 1.0) -> list[Fact]:
         """Ticks for that many seconds; returns all facts."""
@@ -306,7 +311,7 @@ def snapshot(farm: Farm) -> dict[str, Any]:
     """The durable state of a farm, for comparisons."""
     return {
         "trials": [
-            (t.state, t.settlement, t.fitness, t.blamed, t.losses, t.run_alone, [a.id for a in t.attempts])
+            (t.state, t.settlement, t.fitness, t.reused, t.blamed, t.losses, t.run_alone, [a.id for a in t.attempts])
             for g in farm.genomes
             for t in g.trials
         ],
@@ -332,7 +337,7 @@ def counted_again(farm: Farm) -> dict[str, Any]:
     settled = [[trial for trial in genome.trials if trial.settlement is not None] for genome in farm.genomes]
     has_fitness = [[trial.fitness is not None for trial in trials] for trials in settled]
     deciding = [
-        farm.attempts[trial.decided_by]
+        trial.reused or farm.attempts[trial.decided_by]
         for trials in settled
         for trial in trials
         if trial.fitness is not None and trial.decided_by
@@ -349,6 +354,7 @@ def counted_again(farm: Farm) -> dict[str, Any]:
         "failed": sum(not all(has) for has in has_fitness),
         "duplicated": sum(count > 1 for count in accepted.values()),
         "superseded": sum(attempt.superseded for attempt in farm.attempts.values()),
+        "reused": sum(trial.reused is not None for trials in settled for trial in trials),
         "seconds": round(sum(attempt.seconds for attempt in farm.attempts.values()), 6),
         "workers": {attempt.worker for attempt in farm.attempts.values()},
         "evaluators": Counter(attempt.evaluator for attempt in deciding),

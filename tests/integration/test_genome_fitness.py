@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import Evaluator, Fitness, GenomeError, Table, open_farm
 from pipeline.api import OpenFarm
-from pipeline.core.facts import GenomeAdded
+from pipeline.core.facts import GenomeAdded, ReusedResult
 from pipeline.core.model import Attempt
 from pipeline.host.genome_fitness import genome_fitness
 from pipeline.views import results
@@ -92,7 +92,7 @@ def test_fitness_of_a_genome_looks_at_no_other_one(tmp_path: Path, monkeypatch: 
     seen: list[str] = []
     real = results._counted
 
-    def counting(farm: Any, genome: Any) -> list[Attempt]:
+    def counting(farm: Any, genome: Any) -> list[Attempt | ReusedResult]:
         seen.append(genome.name)
         return real(farm, genome)
 

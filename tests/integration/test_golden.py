@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from msgspec.structs import replace
 
 from inbox_agent.protocol.layout import LAYOUT, AgentState, Kind, Outcome
 from inbox_agent.protocol.local_files import LocalFiles
@@ -47,6 +48,7 @@ from tests.programs.golden import (
     GOLDEN,
     LEDGER_FARM_ID,
     LOG,
+    SETTINGS,
     tried,
     write_ledger,
     write_share,
@@ -283,7 +285,11 @@ def test_golden_generations_are_separate(farm: Callable[[int], Farm], state: Pat
     found = farm(8)
     ledger = Ledger(state, read_only=True)
 
-    assert (found.generation, found.run, found.open_trials, list(found.attempts)) == (8, 1, 2, [tried(1, 1, 1, 8)])
+    assert (found.generation, found.run, found.open_trials, list(found.attempts)) == (8, 1, 1, [tried(1, 1, 1, 8)])
+    assert found.settings == replace(SETTINGS, seeds="fixed", reuse="same-seeds")
+    by = f.ReusedResult(generation=7, evaluator="0123456789abcdef", metrics={"steps": 120.0})
+    reused = found.trial(1, 2)
+    assert (reused.fitness, reused.decided_by, reused.reused) == (42.5, tried(1, 2, 2), by)
     assert found.workers["vm-0"].publications == 9
     assert ledger.generations() == [7, 8]
     assert (ledger.generation_of(tried(1, 1, 1, 8)), ledger.generation_of(tried(1, 1, 9))) == (8, 7)

@@ -15,6 +15,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from inbox_agent.agent import Agent
 from inbox_agent.evaluation.protocol import EvaluationResult
 from inbox_agent.evaluation.versioned import VersionedEvaluator
@@ -44,6 +46,7 @@ from pipeline.core.facts import (
     RecoveryStarted,
     ResultLate,
     ResultUnexpected,
+    ReusedResult,
     RunFinished,
     RunOpened,
     RunSettings,
@@ -86,6 +89,7 @@ FIRST_SETTINGS = RunSettings(
     time_limit_s=60.0,
     allow_mixed_evaluators=True,
 )
+LATER_SETTINGS = replace(SETTINGS, seeds="fixed", reuse="same-seeds")
 NAMES = ("swift.json", "wrong.json", "slow.bin", "poison", "late.json")
 
 
@@ -248,9 +252,17 @@ def commits() -> list[tuple[int, int, Sequence[Fact]]]:
         [ProbationBegan(worker="vm-0"), issue((3, 2, 4), "vm-0", epoch=2)],
         [*completed((3, 2, 4), 7.25), WorkerRecovered(worker="vm-0"), RunFinished()],
     ]
+    reused = TrialSettled(
+        genome=1,
+        trial=2,
+        settlement=Settlement.COMPLETED,
+        attempt=tried(1, 2, 2),
+        fitness=42.5,
+        reused=ReusedResult(generation=7, evaluator="0123456789abcdef", metrics={"steps": 120.0}),
+    )
     other_generation: list[tuple[int, int, Sequence[Fact]]] = [
-        (8, 1, [HostStarted(pid=4003, workers=3), RunOpened(generation=8, run=1, settings=SETTINGS), genome(1)]),
-        (8, 1, [issue((1, 1, 1), "vm-1", generation=8)]),
+        (8, 1, [HostStarted(pid=4003, workers=3), RunOpened(generation=8, run=1, settings=LATER_SETTINGS), genome(1)]),
+        (8, 1, [issue((1, 1, 1), "vm-1", generation=8), reused]),
         (8, 1, [RecoveryStarted(worker="vm-1", action=RecoveryAction.RESTORE, reason="silent for 61 s")]),
     ]
     taken_up_again: list[Sequence[Fact]] = [

@@ -304,7 +304,7 @@ def test_documented_mutations_match_tests() -> None:
 
 @pytest.mark.parametrize(
     ("document", "programs"),
-    [("README.md", 1), ("docs/how-to/your-game.md", 1), ("docs/how-to/optimisers.md", 3), ("docs/reference/api.md", 2)],
+    [("README.md", 1), ("docs/how-to/your-game.md", 1), ("docs/how-to/optimisers.md", 4), ("docs/reference/api.md", 2)],
 )
 def test_python_blocks_of_documents_run(document: str, programs: int, tmp_path: Path) -> None:
     """The Python blocks run as they are, beside a game."""

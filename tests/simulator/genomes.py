@@ -13,6 +13,12 @@ from pipeline.core.model import GenomeFile
 from tests.simulator.world import World
 
 
+def later_genomes_of(world: World) -> dict[str, bytes]:
+    """The genomes of the second generation. If results are reused, half of them are new."""
+    rng, genomes = random.Random(f"later/{world.seed}"), genomes_of(world)
+    return {name: data + b"\n" * (world.options.reuse and rng.random() < 0.5) for name, data in genomes.items()}
+
+
 def replaced_genomes_of(world: World) -> dict[str, bytes]:
     """The genomes that are played again when everything is settled: half of them have new bytes then."""
     rng, genomes = random.Random(f"replaced/{world.seed}"), genomes_of(world)
@@ -61,9 +67,9 @@ def genomes_of(world: World) -> dict[str, bytes]:
 class SimulatedGenomes:
     """The folder of one generation. Some files are written while it is played, without a pause of a second."""
 
-    def __init__(self, world: World, process: str, snapshots: MemorySnapshots) -> None:
+    def __init__(self, world: World, process: str, snapshots: MemorySnapshots, generation: int) -> None:
         self._world, self._process, self._snapshots = world, process, snapshots
-        self._bytes = genomes_of(world)
+        self._bytes = genomes_of(world) if generation == 1 else later_genomes_of(world)
         self.replaced = replaced_genomes_of(world)  #: those that the user plays again after the end
         rng = random.Random(f"late/{world.seed}")
         self._begun_at = dict.fromkeys(self._bytes, -1.0)

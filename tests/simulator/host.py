@@ -22,6 +22,7 @@ from pipeline.core.limits import Limits
 from pipeline.core.observation import CollectedResult, MachineStatus
 from pipeline.core.queues import Queues
 from pipeline.core.requests import MachineAction
+from pipeline.core.reuse import EarlierResults, earlier_results
 from pipeline.core.runs import closing_facts, opening_facts, refuse_to_replace, replacing_facts, replay
 from pipeline.errors import HostError, LedgerError
 from pipeline.host.control_loop import ControlLoop
@@ -37,7 +38,13 @@ from tests.simulator.disk import FaultyFiles, SimulatedDisk
 from tests.simulator.epoch_checker import REVERTS_MAX
 from tests.simulator.evaluator import VERSION
 from tests.simulator.executor import LATE_DELAY_S, SimulatedExecutor
-from tests.simulator.genomes import MemorySnapshots, SimulatedGenomes, genomes_of, replaced_genomes_of
+from tests.simulator.genomes import (
+    MemorySnapshots,
+    SimulatedGenomes,
+    genomes_of,
+    later_genomes_of,
+    replaced_genomes_of,
+)
 from tests.simulator.ledger_checker import UNKNOWN_RESULTS_MAX, LedgerChecker
 from tests.simulator.machine import SimulatedMachine
 from tests.simulator.world import Killed, World
@@ -151,7 +158,7 @@ class SimulatedHost:
         self.mount_faults = 0
         self.mounts_changed_at = -1e9
         disks = [machine.disk for machine in machines.values()]
-        genomes = [*genomes_of(world).values(), *replaced_genomes_of(world).values()]
+        genomes = [*genomes_of(world).values(), *replaced_genomes_of(world).values(), *later_genomes_of(world).values()]
         self.checker = LedgerChecker(world, self.name, genomes, self.seed, disks)
         self.ledger = FaultyLedger(world, self.name, "7777" if second_farm else "5111", self.checker)
         self.loop: ControlLoop | None = None
@@ -282,7 +289,7 @@ class SimulatedHost:
         """As `Host.begin` does: the genomes of the folder, then the facts that follow."""
         assert self.loop is not None
         if self.generation not in self._files:
-            self._files[self.generation] = SimulatedGenomes(self.world, self.name, self._snapshots)
+            self._files[self.generation] = SimulatedGenomes(self.world, self.name, self._snapshots, self.generation)
         farm, files = self.loop.farm, self._files[self.generation]
         before, genomes = files.stamps(), files.import_all()
         settings = RunSettings(
@@ -292,10 +299,14 @@ class SimulatedHost:
             evaluator="simulated",
             time_limit_s=TIME_LIMIT_S,
             evaluator_version=VERSION,
+            seeds="fixed" if self.world.options.reuse else "per-generation",
+            reuse="same-seeds" if self.world.options.reuse else "none",
         )
         opening = opening_facts(farm, self.generation, genomes, settings, fresh=False, follow_folder=True)
         arrived = before.keys() - {genome.name for genome in farm.genomes}
         all_joined = len(farm.genomes) == self.world.options.genomes
+        if self.world.options.reuse and self.generation > 1:
+            self.loop.earlier = self._earlier_results()
         if farm.finished and all_joined and (names := self._to_be_replaced()):
             self._open_again(names, settings)
             return
@@ -306,6 +317,11 @@ class SimulatedHost:
             self.checker.files = files
             self.loop.is_open = has_work
             self._folder = GenomeFolder(files, self.loop.farm, before, self.loop.record, lambda: self.world.now)
+
+    def _earlier_results(self) -> EarlierResults:
+        before = self.generation - 1
+        entries = (entry for entry in self.ledger.entries() if entry.generation == before)
+        return earlier_results(entries, before)
 
     def _started(self) -> HostStarted:
         return HostStarted(pid=self.starts, workers=len(self.machines), boot_id=f"boot-{self._boots}")

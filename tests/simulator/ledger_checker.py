@@ -31,9 +31,9 @@ Genome = tuple[int, int]  #: generation and number
 Trial = tuple[int, int, int]  #: generation, genome and number
 
 
-def seed_of(run_seed: int, trial: Trial) -> int:
+def seed_of(run_seed: int, trial: Trial, *, is_fixed: bool = False) -> int:
     """The seed of a trial (`seed` in share_layout.md)."""
-    digest = hashlib.sha256(f"{run_seed}/{trial[0]}/{trial[2]}".encode()).digest()
+    digest = hashlib.sha256(f"{run_seed}/{0 if is_fixed else trial[0]}/{trial[2]}".encode()).digest()
     return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
 
 
@@ -59,6 +59,8 @@ class LedgerChecker:
         self._wanted: dict[Trial, str] = {}
         self._answered: set[str] = set()
         self._unknown: Counter[tuple[int, str]] = Counter()  #: by generation and worker: results under unknown ids
+        #: trial -> the bytes that were played, the attempt and its fitness: what the next generation may reuse
+        self._completed: dict[Trial, tuple[bytes, str, float]] = {}
         self._to_be_archived: dict[str, float | None] = {}  #: attempt -> the fitness that was counted from it
         self.unexpected = 0  #: fitness that no game of that genome gave
         self._lost_unread: set[str] = set()  #: attempts that were lost because their share could not be read
@@ -156,6 +158,7 @@ class LedgerChecker:
             self._report(f"genome {genome} was reopened while {held[0]} was open")
         for trial in [trial for trial in self.settled if trial[:2] == genome]:  # also those that were skipped
             self.settled[trial] = 0
+            self._completed.pop(trial, None)
         for trial in {trial for trial in self.issued.values() if trial[:2] == genome}:
             self.attempts[trial] = 0
             self._lost_on[trial].clear()
@@ -178,6 +181,8 @@ class LedgerChecker:
             self._report(f"trial {trial} was issued as {attempt} before {self._wanted[trial]} ended")
         if self.settled[trial]:
             self._report(f"trial {trial} was settled before {attempt} was issued")
+        if known := self._reusable(trial):
+            self._report(f"trial {trial} was issued as {attempt}, although {known[1]} played the same game")
         self._check_retry(trial, fact["worker"])
         self.issued[attempt], self._wanted[trial], self._worker_of[attempt] = trial, attempt, fact["worker"]
         self.attempts[trial] += 1
@@ -296,11 +301,17 @@ class LedgerChecker:
         if trial in self._wanted:
             self._report(f"trial {trial} was settled before {self._wanted[trial]} ended")
         if settlement == "completed":
-            expected = fitness_of(self._genomes[trial[:2]], seed_of(self._seed, trial))
-            if fitness != expected or self.issued.get(fact["attempt"]) != trial:
+            self._completed[trial] = genome, attempt, fitness = (
+                self._genomes[trial[:2]],
+                fact["attempt"],
+                fact["fitness"],
+            )
+            expected = fitness_of(genome, seed_of(self._seed, trial, is_fixed=self._world.options.reuse))
+            is_valid = self._is_reusable(trial, fact) if "reused" in fact else self.issued.get(attempt) == trial
+            if fitness != expected or not is_valid:
                 self.unexpected += 1
-                self._report(f"trial {trial} has the fitness {fitness} from {fact['attempt']}")
-            self._to_be_archived[fact["attempt"]] = fitness
+                self._report(f"trial {trial} has the fitness {fitness} from {attempt}")
+            self._to_be_archived[attempt] = fitness
         elif fitness is not None:
             self._report(f"trial {trial} is {settlement} and has a fitness")
         elif not self._is_justified(settlement, trial):
@@ -308,6 +319,21 @@ class LedgerChecker:
         self._failed |= {trial[:2]} if fitness is None else set()
         if trial in self._unresolved[trial[:2]]:
             self._unresolved[trial[:2]].remove(trial)
+
+    def _reusable(self, trial: Trial) -> tuple[bytes, str, float] | None:
+        """The result of the generation before that must count for a trial."""
+        generation, genome, number = trial
+        if not self._world.options.reuse or self._name_of[generation, genome] in self.reopened[generation]:
+            return None
+        before = [result for at, result in self._completed.items() if (at[0], at[2]) == (generation - 1, number)]
+        return next((result for result in before if result[0] == self._genomes[generation, genome]), None)
+
+    def _is_reusable(self, trial: Trial, fact: dict[str, Any]) -> bool:
+        """Whether a reused result is the one that must count, and was played in the generation that it names."""
+        result, played = self._reusable(trial), self.issued.get(fact["attempt"])
+        if result is None or played is None or trial in self.issued.values():
+            return False
+        return result[1:] == (fact["attempt"], fact["fitness"]) and played[0] == fact["reused"]["generation"]
 
     def _is_justified(self, settlement: str, trial: Trial) -> bool:
         """Whether enough attempts failed or were lost for a trial to be settled without a fitness."""

@@ -394,6 +394,42 @@ MUTATIONS = [
         "        if False:\n",
     ),
     Mutation(
+        "result reused for other bytes",
+        "an earlier result counts again only for the same bytes",
+        "_game",
+        "genome.sha256",
+        "genome.name",
+    ),
+    Mutation(
+        "result reused for another seed",
+        "an earlier result counts again only for the same trial with the same seed",
+        "_game",
+        "trial.number, trial.seed",
+        "1, 1",
+    ),
+    Mutation(
+        "reused after the first attempt",
+        "a trial whose result is known is not issued",
+        "decide",
+        """\
+        if earlier is not None:
+            earlier.settle(tx)  # before anything of it is issued
+        assign(tx, queues)
+""",
+        """\
+        assign(tx, queues)
+        if earlier is not None:
+            earlier.settle(tx)
+""",
+    ),
+    Mutation(
+        "reused for a genome that was reopened",
+        "a genome that the user reopens is played, although its result is known",
+        "EarlierResults.settle",
+        "genome.trials if not genome.reopened else ()",
+        "genome.trials",
+    ),
+    Mutation(
         "endless quarantine",
         "a quarantined worker gets its probation",
         "_check_quarantined",

@@ -70,6 +70,7 @@ class Options:
     flood: float = 0.0  #: many results at once, under ids that were never issued
     rewind: float = 0.0  #: a heartbeat counter that falls again and again, for a while
     short_games: bool = False  #: games take milliseconds, so that queues grow
+    reuse: bool = False  #: results of the first generation count in the second one, in which some genomes are the same
     one_system: bool = False  #: what crashes a local agent's machine crashes the host, and all local agents, with it
 
 
@@ -112,6 +113,11 @@ def short_games_options(options: Options) -> Options:
 
 def draw_options(rng: random.Random) -> Options:
     """Draws the options of a world."""
+    options = _draw_scenario(rng)
+    return replace(options, reuse=options.generations > 1 and rng.random() < 0.5)
+
+
+def _draw_scenario(rng: random.Random) -> Options:
     options, draw = _draw_options(rng), rng.random()
     if draw < 0.05:
         return corrupting_agents_options(options)

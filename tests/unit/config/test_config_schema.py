@@ -27,7 +27,7 @@ from tests.harness.source_tree import ROOT
 SCHEMA = Draft7Validator(json.loads(config_schema()))
 #: A file with every table; each key below is changed in it alone.
 FULL: dict[str, Any] = {
-    "generation": {},
+    "generation": {"seeds": "fixed"},
     "settings": {"difficulty": "hard"},
     "evaluator": {"python": "game:play", "environment": {}},
     "local": {"workers": 1},

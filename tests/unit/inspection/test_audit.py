@@ -25,7 +25,8 @@ from pipeline.core.facts import (
     TrialSettled,
 )
 from pipeline.inspection.archived_result import ArchivedResult, Evidence, read_archived_result
-from pipeline.inspection.audit import Audit, audit, seed_of
+from pipeline.inspection.audit import Audit, audit
+from pipeline.inspection.reuse_audit import seed_of
 
 pytestmark = pytest.mark.rules
 

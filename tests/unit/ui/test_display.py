@@ -230,3 +230,11 @@ def test_fitness_of_a_column_is_aligned(values: list[float | None], expected: li
 def test_sparkline_has_a_bar_per_value(values: list[float], expected: str) -> None:
     """From the lowest to the highest; equal ones are in the middle; no difference overflows."""
     assert sparkline(values, min(values, default=0.0), max(values, default=0.0)) == expected
+
+
+def test_reused_results_are_counted() -> None:
+    """Only in a generation that has some."""
+    reusing = replace(NOW, reused=12)
+    assert "12 reused" in line_with(rendered(reusing, 200, 50), "trials completed")
+    assert "12 reused" in plain_line(reusing)
+    assert "reused" not in "".join([*rendered(NOW, 200, 50), plain_line(NOW)])
