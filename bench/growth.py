@@ -114,7 +114,7 @@ def play(folder: str, begun_s: float, stop_at: int) -> None:
     root = Path(folder)
     course = _Course(root / FIGURES, begun_s, stop_at)
     with Host(root, load_config(root), ROOT) as host:
-        host.begin(1)
+        host.begin(1, follow_folder=True)  # as `pipeline run` does
         assert stop_at or host.farm.attempts, "there is nothing to resume"
         ending = host.play(on_facts=course.on_facts)
         assert ending.finished, ending.diagnosis

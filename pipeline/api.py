@@ -278,6 +278,7 @@ def open_farm(
     evaluator: Evaluator | None = None,
     workers: int | None = None,
     trials_per_genome: int | None = None,
+    failures_max: int | None = None,
     seed: int | None = None,
     seeds: Seeds | None = None,
     reuse: Reuse | None = None,
@@ -305,7 +306,8 @@ def open_farm(
     _refuse_uncallable("on_generation", on_generation)
     root = _path("root", root)
     config = load_config(root, check=False)
-    generation = {"trials_per_genome": trials_per_genome, "seed": seed, "seeds": seeds, "reuse": reuse}
+    generation: dict[str, object] = {"trials_per_genome": trials_per_genome, "failures_max": failures_max}
+    generation |= {"seed": seed, "seeds": seeds, "reuse": reuse}
     config = checked(_overridden(config, evaluator, workers, settings, generation), str(root))
     folder = evaluator.folder if evaluator is not None and evaluator.folder is not None else root
     folder = _path("folder", folder)

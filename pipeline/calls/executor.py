@@ -61,8 +61,8 @@ class FarmExecutor(Executor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Plays `fn(*args, **kwargs)` on a worker; the future gets its value.
 
-        A call that fails on two workers gives what `failed` says, or raises EvaluationFailed. With `resume` the n-th
-        call is answered from the ledger if an earlier run of the program has made it.
+        A call that fails `failures_max` times gives what `failed` says, or raises EvaluationFailed. With `resume` the
+        n-th call is answered from the ledger if an earlier run of the program has made it.
 
         Raises:
             InputError: the call cannot be pickled. GenomeError: the run that is resumed has made another call.
@@ -141,7 +141,7 @@ class _CallFuture(Future[T]):
     def _value(self, fitness: Fitness) -> T:
         if fitness.value is None:
             if self._failed is RAISE:
-                raise EvaluationFailed(fitness.reason)
+                raise EvaluationFailed(fitness.reason.removeprefix("trial 1: "))  # a call has no other
             return self._failed  # type: ignore[no-any-return]
         if fitness.files is None:
             raise EvaluationFailed("its value was not kept: the budget of artifacts is used up; raise it in [limits]")
@@ -157,6 +157,7 @@ def open_executor(
     *,
     workers: int | None = None,
     time_limit_s: float = 1800.0,
+    failures_max: int = 2,
     failed: Any = RAISE,
     resume: bool = False,
 ) -> Iterator[FarmExecutor]:
@@ -166,6 +167,8 @@ def open_executor(
         root: the project folder. None: a temporary one, which is removed at the end.
         workers: how many local workers.
         time_limit_s: of a call; its process is killed then.
+        failures_max: how often a call may fail or run out of time; the last try is on another worker, if there is one.
+            What is lost with a worker does not count.
         failed: the value of calls that fail. By default their futures raise EvaluationFailed.
         resume: a program that was killed and is started again gets the values of the calls that it had made: the n-th
             call is compared with the n-th one of the earlier run.
@@ -185,7 +188,9 @@ def open_executor(
             environment={"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
             version=_EVALUATOR_VERSION,
         )
-        farm = stack.enter_context(open_farm(place, evaluator=evaluator, workers=workers, trials_per_genome=1))
+        farm = stack.enter_context(
+            open_farm(place, evaluator=evaluator, workers=workers, trials_per_genome=1, failures_max=failures_max)
+        )
         stack.enter_context(farm.open_generation(1 if resume else None))
         executor = FarmExecutor(farm, ProjectPaths(place).shared_values, failed)
         stack.callback(executor.shutdown)

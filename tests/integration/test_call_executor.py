@@ -82,9 +82,19 @@ def test_call_that_raises_raises_in_its_future(executor: FarmExecutor) -> None:
     """The message names exception, file and line; the others are not disturbed."""
     bad, good = executor.submit(called.fail, "odd"), executor.submit(called.square, 2)
 
-    with pytest.raises(EvaluationFailed, match=r"ValueError: odd \(called_functions.py, line \d+\)"):
+    with pytest.raises(EvaluationFailed, match=r"^failed: ValueError: odd \(called_functions.py, line \d+\)"):
         bad.result()
     assert good.result() == 4
+
+
+def test_number_of_tries_can_be_chosen(tmp_path: Path) -> None:
+    """One is enough for functions that always fail in the same way."""
+    with open_executor(tmp_path, workers=2, failures_max=1) as executor:
+        failed = executor.submit(called.fail, "odd")
+        assert isinstance(failed.exception(), EvaluationFailed)
+        (genome,) = executor.farm.scores().values()
+
+    assert len(genome.attempts) == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
