@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from math import isqrt
 from typing import Any, TypeVar
 
-from inbox_agent.protocol.layout import Outcome, clean
+from inbox_agent.protocol.layout import Outcome, Setting, clean
 from pipeline.core.facts import DatedFact, RecoveryStarted
 from pipeline.core.farm import Farm
 from pipeline.core.mean import mean
@@ -33,6 +33,7 @@ from pipeline.views.results import (
     mean_metrics,
     metric_names,
     mixed_text,
+    param_names,
     summary,
 )
 
@@ -51,6 +52,7 @@ def page_model(
     best = fittest(farm, direction)
     failed = [genome for genome in farm.genomes if genome_status(genome) == "failed"]
     counts, (metrics, _left_out) = summary(farm), metric_names(farm)
+    params = param_names(farm)
     genomes, workers = _shown_genomes(farm, failed, direction), _workers(farm, history)
     games, played = _games(farm)
     return {
@@ -60,7 +62,7 @@ def page_model(
         "mixed": mixed_text(counts["evaluators"]),
         "best": {"name": _name(best), "fitness": best.fitness} if best is not None else None,
         "spread": _spread([fitness for genome in farm.genomes if (fitness := genome.fitness) is not None]),
-        "genomes": [_genome(farm, genome, metrics) for genome in genomes],
+        "genomes": [_genome(farm, genome, params, metrics) for genome in genomes],
         "attempts": _attempts(games, [worker["name"] for worker in workers]),
         "played": played,
         "workers": workers,
@@ -158,7 +160,7 @@ def _games(farm: Farm) -> tuple[list[Attempt], int]:
     return [played[number] for number in sorted([*others, *completed])], len(played)
 
 
-def _genome(farm: Farm, genome: Genome, metrics: Collection[str]) -> dict[str, Any]:
+def _genome(farm: Farm, genome: Genome, params: Collection[str], metrics: Collection[str]) -> dict[str, Any]:
     counted = [attempt for trial in genome.trials for attempt in trial.attempts if attempt.id == trial.decided_by]
     archived = [[attempt.id for attempt in trial.attempts if attempt.archived] for trial in genome.trials]
     return {
@@ -171,12 +173,17 @@ def _genome(farm: Farm, genome: Genome, metrics: Collection[str]) -> dict[str, A
             trial.decided_by if trial.decided_by in ids else ids[-1] if ids else None
             for trial, ids in zip(genome.trials, archived, strict=True)
         ],
+        "params": {clean(name, NAME_MAX): _shown(value) for name, value in genome.params.items() if name in params},
         "metrics": {clean(name, NAME_MAX): value for name, value in mean_metrics(farm, genome, metrics).items()},
         "attempts": sum(len(trial.attempts) for trial in genome.trials),
         "seconds": round(sum(attempt.seconds for attempt in counted), 3),
         "evaluator": genome_evaluator(farm, genome),
         "why": clean(failure_reason(genome), REASON_MAX),
     }
+
+
+def _shown(param: Setting) -> Setting:
+    return clean(param, NAME_MAX) if isinstance(param, str) else param
 
 
 def _attempts(games: Sequence[Attempt], workers: Sequence[str]) -> dict[str, list[Any]]:

@@ -66,7 +66,12 @@ def result_columns(farm: Farm) -> tuple[str, ...]:
 
 def _param_columns(farm: Farm) -> dict[str, str]:
     """The column of each param: the first ones by genome and name, for the reason that `metric_names` has."""
-    return {name: f"{PARAM_PREFIX}{name}" for name in islice(farm.counts.params, PARAM_NAMES_MAX)}
+    return {name: f"{PARAM_PREFIX}{name}" for name in param_names(farm)}
+
+
+def param_names(farm: Farm) -> list[str]:
+    """The params that tables of a generation have."""
+    return list(islice(farm.counts.params, PARAM_NAMES_MAX))
 
 
 def _metric_columns(farm: Farm) -> dict[str, str]:

@@ -11,16 +11,19 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import pytest
+from msgspec import structs
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from inbox_agent.protocol.layout import Setting
 from pipeline.cli import main
+from pipeline.core.facts import GenomeAdded
 from pipeline.inspection.project_reader import ProjectReader
 from pipeline.paths import ProjectPaths
 from pipeline.storage.ledger import Ledger
@@ -119,7 +122,7 @@ def test_page_of_finished_run(browser: Browser, project: Path) -> None:
         expect(page.locator("#now")).to_be_hidden()
 
 
-def calm_project(root: Path) -> None:
+def calm_project(root: Path, params: Callable[[int], dict[str, Setting]] = lambda _genome: {}) -> None:
     """A project whose only generation went well: six genomes with two values of fitness."""
     core = CoreHarness("w0", genomes=6, depth=6)
     core.run_until_ready()
@@ -131,8 +134,23 @@ def calm_project(root: Path) -> None:
     (root / "pipeline.toml").write_text("[local]\nworkers = 0\n[[worker]]\nname = 'w0'\nshare = '/shares/w0'\n")
     ledger = Ledger(root / "state")
     for fact, at in core.facts:
-        ledger.append([fact], BEGAN_AT + at, 1, 1)
+        added = structs.replace(fact, params=params(fact.genome)) if isinstance(fact, GenomeAdded) else fact
+        ledger.append([added], BEGAN_AT + at, 1, 1)
     ledger.close()
+
+
+def test_params_of_genomes_are_columns(browser: Browser, tmp_path: Path) -> None:
+    """They are sorted as what they are, also one with values of several types; what a program named is text."""
+    calm_project(tmp_path, lambda n: {"<i>rate</i>": n * 3.0, "origin": "<b>old</b>" if n > 3 else n, "elite": n == 1})
+    with served(tmp_path) as address, opened(browser, address) as page:
+        assert page.locator("#genomes th button").all_inner_texts()[3:6] == ["<i>rate</i>", "elite", "origin"]
+        page.locator("#genomes th button", has_text="rate").click()
+        rows = [row.inner_text().split("\t") for row in page.locator("#genomes tbody tr").all()]
+        assert [row[3] for row in rows] == ["18", "15", "12", "9", "6", "3"]
+        page.locator("#genomes th button", has_text="origin").click()
+        rows = [row.inner_text().split("\t") for row in page.locator("#genomes tbody tr").all()]
+        assert [row[5] for row in rows] == ["3", "2", "1"] + ["<b>old</b>"] * 3
+        assert [row[4] for row in rows] == ["false", "false", "true", *["false"] * 3]
 
 
 def test_page_of_generation_without_problems(browser: Browser, tmp_path: Path) -> None:

@@ -178,9 +178,12 @@ function trialCell(one) {
 }
 
 function drawGenomes({ genomes, counts }) {
-  const wanted = $("find").value.toLowerCase(), metrics = [...new Set(genomes.flatMap((one) => Object.keys(one.metrics)))].sort();
+  const wanted = $("find").value.toLowerCase();
+  const params = [...new Set(genomes.flatMap((one) => Object.keys(one.params)))].sort();
+  const metrics = [...new Set(genomes.flatMap((one) => Object.keys(one.metrics)))].sort();
   const columns = [
     ...["name", "fitness", "status"].map((key) => ({ key, name: key, value: (one) => one[key] })),
+    ...params.map((name) => ({ key: `param ${name}`, name, value: (one) => one.params[name] ?? null })),
     ...metrics.map((name) => ({ key: `metric ${name}`, name, value: (one) => one.metrics[name] ?? null })),
     ...["attempts", "seconds"].map((key) => ({ key, name: key, value: (one) => one[key] })),
   ];
@@ -190,7 +193,8 @@ function drawGenomes({ genomes, counts }) {
   rows.sort((a, b) => {
     const x = value(a), y = value(b);
     if (last(x) || last(y)) return last(x) - last(y); // without a value: at the end, either way
-    return (typeof x === "string" ? x.localeCompare(y) : x - y) * (sorted.down ? -1 : 1);
+    const areNumbers = typeof x === "number" && typeof y === "number"; // a param may have values of several types
+    return (areNumbers ? x - y : String(x).localeCompare(String(y))) * (sorted.down ? -1 : 1);
   });
   const head = columns.map(({ key, name }, n) => {
     const button = element("button", name);
@@ -199,11 +203,12 @@ function drawGenomes({ genomes, counts }) {
       drawGenomes({ genomes, counts });
       $("genomes").querySelectorAll("th button")[n].focus();
     });
-    return [button, key === "name" || key === "status" ? "" : "number"];
+    return [button, key === "name" || key === "status" || key.startsWith("param ") ? "" : "number"];
   });
   const mixed = new Set(genomes.flatMap((one) => one.evaluator.split(" ")).filter(Boolean)).size > 1;
   table($("genomes"), [...head, ...(mixed ? ["evaluator"] : []), "trials", ""], rows.map((one) => [
     one.name, [figure(one.fitness), "number"], [one.status, `tight ${{ failed: "bad", completed: "good" }[one.status] || ""}`],
+    ...params.map((name) => String(one.params[name] ?? "")),
     ...metrics.map((name) => [figure(one.metrics[name]), "number"]),
     [one.attempts, "number"], [duration(one.seconds), "number"],
     ...(mixed ? [one.evaluator] : []), [trialCell(one), "soft tight"], [one.why, "soft"],

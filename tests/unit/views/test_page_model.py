@@ -6,12 +6,14 @@ import statistics
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm
-from pipeline.views.page_model import ATTEMPTS_MAX, GENOMES_MAX, VALUES_MAX, fitness_trend, page_model
+from pipeline.views.page_model import ATTEMPTS_MAX, GENOMES_MAX, NAME_MAX, VALUES_MAX, fitness_trend, page_model
+from pipeline.views.results import PARAM_NAMES_MAX
 from tests.harness.core import SETTINGS, CoreHarness
 
 pytestmark = pytest.mark.rules
@@ -155,3 +157,19 @@ def test_every_fitness_is_counted_in_the_distribution(values: list[float]) -> No
     spread = sheet_of(generation_with(*values))["spread"]
     assert sum(spread["counts"]) == len(values)
     assert all(map(math.isfinite, [*spread["values"], spread["width"] or 0.0]))
+
+
+def test_params_are_shown_as_they_are() -> None:
+    """Texts within the length of a name; of very many, those that the tables have."""
+    opened, added = roster(1)
+    assert isinstance(added, f.GenomeAdded)
+    many = {f"p{number:03d}": number for number in range(PARAM_NAMES_MAX)}
+    farm = Farm("f00d", ["w0"])
+    for fact in (opened, structs.replace(added, params={"a": "x" * 1000, "elite": True, **many})):
+        farm.evolve(fact, 0.0)
+
+    (genome,) = sheet_of(farm)["genomes"]
+
+    assert len(genome["params"]) == PARAM_NAMES_MAX
+    assert len(genome["params"]["a"]) <= NAME_MAX
+    assert genome["params"]["elite"] is True
