@@ -103,6 +103,15 @@ class ProjectReader:
         """Its facts that are no routine, and those of shares from other generations, with their times."""
         return self._read(generation).history
 
+    def entries(self, *, after: int = 0) -> Iterator[Entry]:
+        """All facts of the ledger by number. Raises LedgerError at the first one that is damaged or missing."""
+        return self._ledger.entries(after=after)
+
+    def forget_others(self, generation: int) -> None:
+        """Frees the memory of all other generations; they are read again when they are asked for."""
+        for other in [number for number in self._known if number != generation]:
+            self._fitness_seq[other] = self._known.pop(other).seq
+
     def is_playing(self, generation: int) -> bool:
         """Whether a host is running that generation."""
         return self._live(generation) is not None

@@ -69,6 +69,7 @@ ONE_PLACE = {
     "qemu": {"hyperv_ops.qemu.qmp"},
     "starlette": {"pipeline.ui.web_server"},
     "uvicorn": {"pipeline.ui.web_server"},
+    "prometheus_client": {"pipeline.ui.metrics_text"},
     "plotly": set(),  # its script is read as a resource
     "sqlite3": {
         "pipeline.storage.ledger",
