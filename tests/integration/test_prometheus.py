@@ -93,6 +93,16 @@ def test_dashboard_shows_every_metric() -> None:
     assert named_in(" ".join(QUERIES)) == names_of_metrics()
 
 
+def test_documented_metrics_and_alerts_match_code() -> None:
+    """The tables of docs/how-to/metrics.md have each of them."""
+    text = (ROOT / "docs/how-to/metrics.md").read_text(encoding="utf-8")
+    first_cells = " ".join(re.findall(r"^\| (`[^|]+) \|", text, re.MULTILINE))
+    assert named_in(first_cells) == names_of_metrics()
+    rules = (FILES / "alert-rules.yml").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `([A-Z]\w+)` \|", text, re.MULTILINE)
+    assert named == re.findall(r"- alert: (\w+)", rules)
+
+
 def test_alert_rules_name_metrics_that_exist() -> None:
     assert named_in((FILES / "alert-rules.yml").read_text(encoding="utf-8")) <= names_of_metrics() | {"pipeline"}
 

@@ -31,6 +31,7 @@ PACKAGES = {
     **dict.fromkeys(WINE, "wine"),
     "chattr": "e2fsprogs",
     "chromium": "chromium",
+    "curl": "curl",
     "libatomic.so.1": "libatomic1",
     "make": "make",  # of .ci/run
     "mount": "mount",
