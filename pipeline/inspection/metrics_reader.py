@@ -67,7 +67,7 @@ class MetricsReader:
         if generation not in known:
             generation = reader.latest()
         reader.forget_others(generation)
-        return reader.progress(generation)
+        return reader.progress(generation, with_history=False)
 
     def _count(self, reader: ProjectReader) -> bool:
         """Counts new facts for a limited time. Returns whether all of them are counted."""

@@ -32,6 +32,7 @@ pytestmark = pytest.mark.source
 RULES: list[str] = PYPROJECT["tool"]["coverage"]["run"]["source_pkgs"]
 #: What a pure module may import of the standard library: no I/O, waiting, randomness or clock.
 PURE_IMPORTS = {
+    "bisect",
     "collections",
     "dataclasses",
     "decimal",

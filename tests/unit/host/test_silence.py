@@ -1,9 +1,12 @@
 """When a farm counts as silent: no result for so long while trials are open, said once until the next result."""
 
+import pytest
+
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import AttemptEnded, AttemptIssued
 from pipeline.host.silence import Silence
 
+pytestmark = pytest.mark.rules
 RESULT = AttemptEnded(attempt="a", outcome=Outcome.FAILED, has_result=True)
 LOSS = AttemptEnded(attempt="a", outcome=Outcome.LOST)
 ISSUED = AttemptIssued(attempt="b", genome=1, trial=1, number=1, worker="w0", epoch=1, publication=1)

@@ -34,6 +34,7 @@ from pipeline.views.metrics import (
 from pipeline.views.progress import Progress, measure_progress
 from tests.harness.core import CoreHarness
 
+pytestmark = pytest.mark.rules
 AROUND = Surroundings(version="1.2", at=1000.0, disks={"state": Disk(30, 70), "results": Disk(5, 6)}, ledger_bytes=4096)
 SETTLED = TrialSettled(genome=1, trial=1, settlement=Settlement.COMPLETED, fitness=1.0)
 HOSTILE = '"} pipeline_generation 99\n# \\'
