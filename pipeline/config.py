@@ -193,13 +193,19 @@ def _check_secret(owner: str, secret: str) -> None:
 class HooksTable(_Table, frozen=True, kw_only=True):
     """`[hooks]`: a program that is started when something happens that you may want to know at once."""
 
-    command: list[str] = field(default_factory=list)  #: `{event}` stands for finished, quarantined, out or stuck
+    command: list[str] = field(
+        default_factory=list
+    )  #: `{event}` stands for finished, quarantined, out, stuck or silent
     timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 60.0  #: then the program is killed
+    #: `silent` if no result has come for so long while trials are open; longer than your longest game
+    silent_after_s: Annotated[float, Meta(gt=0, le=604800)] | None = None
 
     def __post_init__(self) -> None:
         for name in (name for part in self.command for name in _PLACEHOLDER.findall(part)):
             if name != "event":
                 raise ValueError(f"[hooks] command: {{{name}}} is no placeholder; there is {{event}}")
+        if self.silent_after_s is not None and not self.command:
+            raise ValueError("[hooks] silent_after_s needs a command, which is started then")
 
 
 class Config(_Table, frozen=True, kw_only=True):

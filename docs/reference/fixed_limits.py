@@ -39,6 +39,7 @@ FIXED = (
     ("NumPy arrays in the value of a call", "pipeline.calls.values.ARRAYS_MAX"),
     ("how deep the value of a call may be nested", "pipeline.calls.values.DEPTH_MAX"),
     ("metrics of a generation that its tables and its page have", "pipeline.views.results.METRIC_NAMES_MAX"),
+    ("characters of a token of `pipeline serve`, at least", "pipeline.ui.web_server.TOKEN_CHARS_MIN"),
     ("failed genomes, and files of each kind, that `pipeline run` names", "pipeline.cli.main.NAMED_MAX"),
 )
 

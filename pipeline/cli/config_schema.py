@@ -15,7 +15,7 @@ import msgspec
 
 from inbox_agent.arguments import AgentFile
 from inbox_agent.settings import EvaluatorTable
-from pipeline.config import SET_ELSEWHERE, Config, GenerationTable, WorkerTable
+from pipeline.config import SET_ELSEWHERE, Config, GenerationTable, HooksTable, WorkerTable
 from pipeline.core.limits import Limits
 from pipeline.paths import CONFIG_FILE
 
@@ -32,6 +32,7 @@ _RULES: dict[type, dict[str, Any]] = {
         },
     },
     EvaluatorTable: {"allOf": [{"not": {"required": pair}} for pair in (["command", "python"], ["files", "version"])]},
+    HooksTable: {"dependencies": {"silent_after_s": ["command"]}},
     WorkerTable: {"anyOf": [{"required": ["share"]}, {"required": ["machine"]}]},
 }
 

@@ -1,4 +1,4 @@
-"""User hooks: a program run when a generation ends, a worker is quarantined or out, or the farm is stuck.
+"""User hooks: a program run when a generation ends, a worker is quarantined or out, or the farm is stuck or silent.
 
 Owns: which events run it. It gets one JSON object on standard input and, on its command line, only the event's name; no
 shell is used. A hook that fails or hangs is logged as a warning and has no other effect.
@@ -19,7 +19,7 @@ from inbox_agent.system.process_tree import interpreter
 from pipeline.config import HooksTable
 from pipeline.core.facts import Fact, RunFinished, WorkerOut, WorkerQuarantined
 from pipeline.core.farm import Farm
-from pipeline.views.fact_text import describe
+from pipeline.views.fact_text import counted, describe
 from pipeline.views.results import summary
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,13 @@ class Hooks:
         """Queues the event that the farm cannot go on."""
         if self._table.command:
             self._put("stuck", farm, diagnosis)
+
+    def notify_silent(self, farm: Farm, silent_s: float) -> None:
+        """Queues the event that no result has come for so long."""
+        if self._table.command:
+            trials = counted(farm.open_trials, "trial")
+            text = f"generation {farm.generation}: no result for {silent_s:.0f} s; {trials} open"
+            self._put("silent", farm, text, silent_s=round(silent_s, 3))
 
     def close(self) -> None:
         """Waits for queued events, at most for the time limit of one hook run and a second."""

@@ -33,6 +33,7 @@ from pipeline.host.genome_folder import FileNotes
 from pipeline.host.last_log import last_log
 from pipeline.host.outputs import Outputs
 from pipeline.host.project_evaluator import ProjectEvaluator
+from pipeline.host.silence import Silence
 from pipeline.host.submissions import Result, Submissions
 from pipeline.host.timers import SWEEP_INTERVAL_S, Timers
 from pipeline.host.wiring import build
@@ -88,6 +89,7 @@ class Host:
         self._opened: OpenedGeneration | None = None
         self._opener = GenerationOpener(config, self.paths, self._parts, self._evaluator, self.load, self._record)
         self._timers: Timers | None = None
+        self._silence = Silence(config.hooks.silent_after_s)
         self._stop = threading.Event()
 
     @property
@@ -265,6 +267,7 @@ class Host:
         proceed: Callable[[], bool],
     ) -> Ending:
         parts, progress_due = self._parts, 0.0
+        self._silence.begin()
         while True:
             facts = [*self._join(), *self.loop.tick()]
             self._count(facts)
@@ -284,6 +287,8 @@ class Host:
                 parts.hooks.notify_stuck(self.farm, diagnosis)
                 logs = [self.local_workers.log_path(name) for name in self.local_workers.names()]
                 return self._ending(diagnosis=f"{diagnosis}{last_log(self.farm, outputs.folder, logs)}")
+            if silent_s := self._silence.note(facts, self.farm.open_trials, time.monotonic()):
+                parts.hooks.notify_silent(self.farm, silent_s)
             timers.poll_fast(bool(self.loop.workers_to_poll_fast()))
             timers.catch_up()
             parts.folder_watcher.rearm(self._readable())

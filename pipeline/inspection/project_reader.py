@@ -103,6 +103,17 @@ class ProjectReader:
         """Its facts that are no routine, and those of shares from other generations, with their times."""
         return self._read(generation).history
 
+    def entries(self, *, after: int = 0) -> Iterator[Entry]:
+        """All facts of the ledger by number. Raises LedgerError at the first one that is damaged or missing."""
+        return self._ledger.entries(after=after)
+
+    def forget_others(self, generation: int) -> None:
+        """Frees the memory of all other generations; they are read again when they are asked for."""
+        for other in [number for number in (*self._known, *self._fitness_seq) if number != generation]:
+            self._known.pop(other, None)
+            self._fitness_seq.pop(other, None)
+            self._fitness.forget(other)
+
     def is_playing(self, generation: int) -> bool:
         """Whether a host is running that generation."""
         return self._live(generation) is not None
@@ -112,13 +123,17 @@ class ProjectReader:
         live = self._live_progress()
         return live.generation if live is not None else None
 
-    def progress(self, generation: int) -> Progress:
-        """The progress of that generation: from the running host's status file, else from the ledger."""
+    def progress(self, generation: int, *, with_history: bool = True) -> Progress:
+        """The progress of that generation: from the running host's status file, else from the ledger.
+
+        Without history, earlier generations are not read.
+        """
         farm = self.farm(generation)
         live = self._live(generation) if not farm.finished else None  # the file is older than the last fact
         if live is not None:
             return live
-        self._read_fitness_before(generation)
+        if with_history:
+            self._read_fitness_before(generation)
         return measure_progress(farm, None, time.time(), self._fitness)
 
     def _read(self, generation: int) -> "_LoadedGeneration":

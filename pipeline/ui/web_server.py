@@ -1,12 +1,13 @@
-"""`pipeline serve`: the web server for the live page of a project. Reads only.
+"""`pipeline serve`: the web server for the live page of a project and its metrics. Reads only.
 
-Owns: access control. On loopback: every user of this computer; elsewhere: users with the token. Only by this computer's
-own names, and elsewhere by addresses. The content security policy limits the page.
+Owns: access control. On loopback: every user of this computer, unless a token was given; elsewhere: users with the
+token. Only by this computer's own names, and elsewhere by addresses. The content security policy limits the page.
 """
 
 import asyncio
 import contextlib
 import ipaddress
+import re
 import secrets
 import socket
 import time
@@ -26,13 +27,17 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.core.runs import parse_generation
-from pipeline.errors import InputError
+from pipeline.errors import InputError, PipelineError
+from pipeline.inspection.current_reader import CurrentReader
+from pipeline.inspection.metrics_reader import MetricsReader
 from pipeline.inspection.page_data import page_data
-from pipeline.inspection.project_reader import ProjectReader
+from pipeline.inspection.project_reader import no_run_error
 from pipeline.ui.html import live_page, page_part, plotly
+from pipeline.ui.metrics_text import CONTENT_TYPE, metrics_text
 
 INTERVAL_S = 1.0
 PAGE_TIME_FRACTION_MAX = 0.1  #: of one processor is spent on making pages, however many browsers ask for them
+TOKEN_CHARS_MIN = 16
 COOKIE = "pipeline-token"
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
@@ -69,7 +74,8 @@ class Page:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._reader = ProjectReader(root)
+        self._current = CurrentReader(root)
+        self._current.get()  # raises if this is no project, or its ledger cannot be read
         self._plotly = plotly()
         self._lock = asyncio.Lock()  # one thread at a time reads the ledger
         self._made: dict[int, tuple[bytes, float]] = {}  #: page of a generation, and until when it is not made again
@@ -93,9 +99,13 @@ class Page:
                 return await run_in_threadpool(self._answer, generation)
         except InputError as error:
             return PlainTextResponse(str(error), 404)
+        except PipelineError as error:
+            return PlainTextResponse(str(error), 503)
 
     def _answer(self, generation: str | None) -> Response:
-        reader = self._reader
+        reader = self._current.get()
+        if reader is None:
+            raise no_run_error(self._root)
         shown = reader.choose(parse_generation(generation) if generation else None)
         data, fresh_until = self._made.get(shown, (b"", 0.0))
         if time.monotonic() >= fresh_until:
@@ -116,10 +126,41 @@ class Page:
             await asyncio.sleep(INTERVAL_S)
 
     def _now(self) -> bytes:
-        reader = self._reader
-        latest = reader.latest()
-        playing = latest and reader.is_playing(latest)
-        return orjson.dumps({"facts": reader.facts, "progress": reader.progress(latest) if playing else None})
+        with contextlib.suppress(PipelineError):  # it may be readable again at the next event
+            if (reader := self._current.get()) is not None:
+                latest = reader.latest()
+                playing = latest and reader.is_playing(latest)
+                return orjson.dumps({"facts": reader.facts, "progress": reader.progress(latest) if playing else None})
+        return orjson.dumps({"facts": 0, "progress": None})
+
+
+class Metrics:
+    """The route of a project's metrics, for a scraper."""
+
+    def __init__(self, root: Path) -> None:
+        self._reader = MetricsReader(root)
+        self._lock = asyncio.Lock()  # another one than the page's: a page may take longer than a scraper waits
+        self._made: tuple[bytes, float] = (b"", 0.0)  #: the answer, and until when it is given again
+
+    def routes(self) -> list[Route]:
+        """The routes of the application."""
+        return [Route("/metrics", self._metrics)]
+
+    async def _metrics(self, _request: Request) -> Response:
+        async with self._lock:
+            return await run_in_threadpool(self._answer)
+
+    def _answer(self) -> Response:
+        text, fresh_until = self._made
+        if time.monotonic() >= fresh_until:
+            begun = time.thread_time()
+            found = self._reader.read()
+            if isinstance(found, str):
+                return PlainTextResponse(f"{found}\n", 503)
+            text = metrics_text(found)
+            took_s = time.thread_time() - begun
+            self._made = (text, time.monotonic() + took_s / PAGE_TIME_FRACTION_MAX)
+        return Response(text, media_type=CONTENT_TYPE)
 
 
 def is_own_name(name: str, host: str) -> bool:
@@ -146,6 +187,12 @@ def _name_in(header: str | None) -> str:
     return ""
 
 
+def _bearer_in(header: str | None) -> str | None:
+    """The token in an Authorization header; None if there is none."""
+    scheme, _, token = (header or "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
 class _Guard:
     """Refuses requests by foreign names, and without the token, if there is one; adds the security headers to every
     response.
@@ -170,7 +217,8 @@ class _Guard:
     def _refusal(self, request: Request) -> Response | None:
         if not is_own_name(_name_in(request.headers.get("host")), self._host):
             return PlainTextResponse("not a name of this computer; open the page by its address, a number", 400)
-        if self._token is None or self._is(request.cookies.get(COOKIE)):
+        tokens = (request.cookies.get(COOKIE), _bearer_in(request.headers.get("authorization")))
+        if self._token is None or any(map(self._is, tokens)):
             return None
         if self._is(request.query_params.get("token")):  # once in the URL, then in a cookie that no script can read
             answer = RedirectResponse("/", status_code=303)  # not to a path of the request: `//host/` is elsewhere
@@ -184,15 +232,22 @@ class _Guard:
         return token is not None and secrets.compare_digest(token.encode(), (self._token or "").encode())
 
 
-def make_app(page: Page, host: str, token: str | None) -> Starlette:
+def make_app(root: Path, page: Page, host: str, token: str | None) -> Starlette:
     """The ASGI application with its access control."""
     middleware = [Middleware(_Guard, host=host, token=token)]
-    return Starlette(routes=page.routes(), middleware=middleware)
+    return Starlette(routes=[*page.routes(), *Metrics(root).routes()], middleware=middleware)
 
 
-def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> None:
-    """Serves until Ctrl-C. Raises InputError: nothing to show, or the address cannot be used; LedgerError."""
-    token = None if is_loopback(host) else secrets.token_urlsafe(24)
+def serve(root: Path, host: str, port: int, token: str, say: Callable[[str], None]) -> None:
+    """Serves until Ctrl-C. If `token` is empty, one is made where it is needed, and said once.
+
+    Raises:
+        InputError: this is no project, the token is too weak, or the address cannot be used.
+        LedgerError: the ledger is damaged, or of another version.
+    """
+    if token and not re.fullmatch(rf"[\w.~+/=-]{{{TOKEN_CHARS_MIN},}}", token, re.ASCII):
+        raise InputError(f"the token: at least {TOKEN_CHARS_MIN} letters, digits and -._~+/= are needed, nothing else")
+    made = "" if token or is_loopback(host) else secrets.token_urlsafe(24)
     page = Page(root)
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -200,10 +255,11 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"{host or 'no host'}:{port}: {reason}; give another --port or --host") from error
-    say(f"http://{url_host(host)}:{port}/" + (f"?token={token}" if token else ""))
-    if token is not None:
+    say(f"http://{url_host(host)}:{port}/" + (f"?token={made}" if made else ""))
+    if not is_loopback(host):
         say("not encrypted: only for a network that you trust; better: ssh -L to this computer's loopback")
-    server = uvicorn.Server(uvicorn.Config(make_app(page, host, token), log_level="warning", access_log=False))
+    app = make_app(root, page, host, token or made or None)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
     page.ending = lambda: server.should_exit
     with contextlib.suppress(KeyboardInterrupt):  # the way to stop it
         server.run(sockets=[listener])

@@ -436,7 +436,7 @@ class WsmanServer:
         self.seen: list[bytes] = []  #: the bodies of all requests as received
         self.connections = 0  #: made by all clients
         self.certificate = Path(self._place.name, "certificate.pem") if tls else None  #: clients have to trust it
-        self._listener = _Listener(self, _self_signed(self.certificate) if self.certificate else None)
+        self._listener = _Listener(self, self_signed(self.certificate) if self.certificate else None)
         port = self._listener.server_port
         self.endpoint = f"https://localhost:{port}/wsman" if tls else f"http://127.0.0.1:{port}/wsman"
 
@@ -495,7 +495,7 @@ def _new_id() -> str:
     return str(uuid.uuid4()).upper()
 
 
-def _self_signed(certificate: Path) -> ssl.SSLContext:
+def self_signed(certificate: Path) -> ssl.SSLContext:
     """Makes a self-signed certificate for the loopback address."""
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])

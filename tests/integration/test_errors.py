@@ -286,7 +286,7 @@ class Missing:
 sys.meta_path.insert(0, Missing())
 """
 OF_THE_HOST = (
-    *("apscheduler", "click", "keyring", "packaging", "plotly", "qemu", "rich"),
+    *("apscheduler", "click", "keyring", "packaging", "plotly", "prometheus_client", "qemu", "rich"),
     *("smbprotocol", "spnego", "starlette", "uvicorn", "winrm"),
 )
 

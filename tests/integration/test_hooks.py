@@ -1,6 +1,7 @@
 """The hook: it gets events on standard input only; no failure of it affects the farm."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -109,3 +110,30 @@ def test_results_are_written_before_hook(project: FarmProject) -> None:
     assert code == 0, out
     seen = json.loads((project.root / "seen-finished").read_text())
     assert (seen["finished"], seen["completed"]) == (True, 100)
+
+
+@pytest.mark.processes
+def test_run_calls_hook_once_if_no_result_comes(project: FarmProject) -> None:
+    """While a game goes on for longer than was expected; the run goes on, and its end is told."""
+    project.configure(workers=1, extra=f"[hooks]\ncommand = {json.dumps(['python', '-c', WRITES, '{event}'])}\n")
+    config = project.root / "pipeline.toml"
+    config.write_text(config.read_text() + "silent_after_s = 1.0\n")
+    project.add_genomes({"a.json": {"n": 1, "seconds": 3.5}})
+
+    code, out = project.run()
+
+    assert code == 0, out
+    (told,) = [json.loads(line) for line in (project.root / "event-silent").read_text().splitlines()]
+    assert told["silent_s"] >= 1.0
+    assert re.fullmatch(r"generation 1: no result for \d+ s; 1 trial open", told["text"])
+    assert (project.root / "event-finished").exists()
+
+
+def test_silent_farm_is_told_in_one_line(tmp_path: Path) -> None:
+    hook = hooks(tmp_path)
+    hook.notify_silent(CoreHarness("w0", genomes=2).farm, 1800.4)
+    hook.close()
+
+    told = json.loads((tmp_path / "event-silent").read_text())
+    assert (told["text"], told["silent_s"]) == ("generation 1: no result for 1800 s; 2 trials open", 1800.4)
+    assert told["summary"]["submitted"] == 2

@@ -253,9 +253,10 @@ def test_conflicting_result_formats_are_refused(finished: Path, capsys: pytest.C
 
 def test_commands_without_run_print_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line for each command; without a project it names the command that creates one."""
-    assert "pipeline init" in pipeline(capsys, "top", "--root", tmp_path)[2]
+    for command in ("top", "serve"):
+        assert "pipeline init" in pipeline(capsys, command, "--root", tmp_path)[2]
     (tmp_path / "pipeline.toml").write_text("[local]\nworkers = 1\n[evaluator]\ncommand = ['play']\n")
-    for args in (("top",), ("explain", "x"), ("results",), ("report",), ("status",), ("serve",)):
+    for args in (("top",), ("explain", "x"), ("results",), ("report",), ("status",)):
         code, _, err = pipeline(capsys, *args, "--root", tmp_path)
         assert (code, err.count("\n")) == (ExitCode.BAD_INPUT, 1)
         assert "nothing was run here yet" in err

@@ -4,7 +4,6 @@ Headless Chromium; the server is the shipped command in its own process.
 """
 
 import http.client
-import os
 import signal
 import socket
 import subprocess
@@ -32,6 +31,7 @@ from pipeline.ui.web_server import url_host
 from pipeline.views.progress import measure_progress
 from tests.harness.core import CoreHarness
 from tests.harness.samba import free_port
+from tests.harness.served_project import here, served, status
 from tests.harness.waiting import eventually
 from tests.programs.faulty_run import BEGAN_AT, OTHER_VERSION, FaultyRun, faulty_project, mixed_project
 from tests.programs.system_programs import BROWSER, find, require
@@ -47,39 +47,6 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=find("chromium"), args=quiet)
         yield browser
         browser.close()
-
-
-@contextmanager
-def served(root: Path, *options: str) -> Iterator[str]:
-    """The address that the command printed."""
-    command = [sys.executable, "-m", "pipeline", "serve", "--root", str(root), "--port", str(free_port()), *options]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"})
-    assert server.stdout is not None
-    try:
-        address = server.stdout.readline().decode().strip()
-        assert eventually(lambda: status(here(address).partition("?")[0]), 20)
-        yield address
-    finally:
-        server.kill()
-        server.wait()
-        server.stdout.close()
-
-
-def here(address: str) -> str:
-    """The same address on this computer, whatever name it uses for others."""
-    return address.replace(socket.gethostname(), "127.0.0.1")
-
-
-def status(address: str, **headers: str) -> int:
-    request = urllib.request.Request(address, headers=headers)
-    try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=5) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code
-    except OSError:
-        return 0
 
 
 @contextmanager
@@ -120,6 +87,18 @@ def test_page_of_finished_run(browser: Browser, project: Path) -> None:
 
         expect(page.locator("summary", has_text="bot-01-009.json")).to_be_visible()
         expect(page.locator("#now")).to_be_hidden()
+
+
+def test_page_waits_for_the_first_run(browser: Browser, tmp_path: Path) -> None:
+    """It shows the first generation as soon as there is one."""
+    (tmp_path / "pipeline.toml").write_text("[local]\nworkers = 1\n[evaluator]\ncommand = ['play']\n")
+    with served(tmp_path) as address:
+        page = browser.new_page()
+        page.goto(address)
+        expect(page.locator("#state")).to_have_text("waiting for the first run …")
+        calm_project(tmp_path)
+        expect(page.locator("#tiles div").first).to_have_text("genomes6", timeout=15_000)
+        page.close()
 
 
 def calm_project(root: Path, params: Callable[[int], dict[str, Setting]] = lambda _genome: {}) -> None:

@@ -31,17 +31,21 @@ PACKAGES = {
     **dict.fromkeys(WINE, "wine"),
     "chattr": "e2fsprogs",
     "chromium": "chromium",
+    "curl": "curl",
     "libatomic.so.1": "libatomic1",
     "make": "make",  # of .ci/run
     "mount": "mount",
     "qemu-img": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
+    **dict.fromkeys(("prometheus", "promtool"), "prometheus"),
     **dict.fromkeys(("nsenter", "setpriv", "unshare"), "util-linux"),
     "smbd": "samba",
     "ssh-keygen": "openssh-client",
     "smbpasswd": "samba-common-bin",
     "testparm": "samba-common-bin",
 }
+#: Packages that start a service when they are installed, and at each start of the system: no test needs it.
+SERVICES = {"prometheus": "prometheus.service"}
 _OTHER_NAMES = {"chromium": ("chromium-browser", "google-chrome")}
 _NEEDS, _INSTALL = "needs ", "(Debian: apt-get install "
 
@@ -113,6 +117,8 @@ def main() -> int:
     if packages and shutil.which("apt-get") is None:
         print(f"test-system: not Debian (no apt-get); install what holds: {', '.join(packages)}", file=sys.stderr)
         return 1
+    if services := [SERVICES[package] for package in packages if package in SERVICES and shutil.which("systemctl")]:
+        subprocess.run(["systemctl", "--quiet", "mask", *services], check=False)
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in (["update"], ["install", "-y", "--no-install-recommends", *packages]) if packages else ():
         if code := subprocess.run(["apt-get", "-qq", *command], env=quiet, check=False).returncode:

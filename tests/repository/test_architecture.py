@@ -32,6 +32,7 @@ pytestmark = pytest.mark.source
 RULES: list[str] = PYPROJECT["tool"]["coverage"]["run"]["source_pkgs"]
 #: What a pure module may import of the standard library: no I/O, waiting, randomness or clock.
 PURE_IMPORTS = {
+    "bisect",
     "collections",
     "dataclasses",
     "decimal",
@@ -69,6 +70,7 @@ ONE_PLACE = {
     "qemu": {"hyperv_ops.qemu.qmp"},
     "starlette": {"pipeline.ui.web_server"},
     "uvicorn": {"pipeline.ui.web_server"},
+    "prometheus_client": {"pipeline.ui.metrics_text"},
     "plotly": set(),  # its script is read as a resource
     "sqlite3": {
         "pipeline.storage.ledger",

@@ -51,6 +51,8 @@ DOCUMENTS = (
     "docs/how-to/editor-and-shell.md",
     "docs/how-to/your-game.md",
     "docs/how-to/monitoring.md",
+    "docs/how-to/notifications.md",
+    "docs/how-to/metrics.md",
     "docs/how-to/tables-and-progress.md",
     "docs/how-to/optimisers.md",
     "docs/how-to/optimiser-recipes.md",
@@ -210,7 +212,10 @@ def test_capacity_table_matches_defaults(tmp_path: Path) -> None:
         assert row[1:] == figures
 
 
-@pytest.mark.parametrize("document", ["docs/how-to/hyper-v.md", "docs/how-to/template-vm.md", "docs/how-to/smb.md"])
+@pytest.mark.parametrize(
+    "document",
+    ["docs/how-to/hyper-v.md", "docs/how-to/template-vm.md", "docs/how-to/smb.md", "docs/how-to/notifications.md"],
+)
 def test_powershell_in_docs_parses(document: str) -> None:
     """With the grammar for the scripts; each script in a document exists and has the parameters that it shows."""
     paths = [path for folder in (script_folder(), INSTALLER) for path in folder.glob("*-*.ps1")]

@@ -305,7 +305,14 @@ async function ask(generation) {
 }
 
 async function live() {
-  let known = await ask(), asking = false;
+  let known = null, asking = false;
+  while (known === null) { // before the first run
+    known = await ask().catch(() => null);
+    if (known === null) {
+      $("state").textContent = "waiting for the first run …";
+      await new Promise((resolve) => setTimeout(resolve, 2000));
+    }
+  }
   $("generation").addEventListener("change", async () => { known = await ask($("generation").value); });
   const events = new EventSource("/events");
   events.addEventListener("progress", async (event) => {

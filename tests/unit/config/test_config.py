@@ -124,6 +124,8 @@ def test_unknown_config_key_suggests_nearest(tables: dict[str, Any], expected: s
             "port 445 is another's; each QEMU machine has its own",
         ),
         ({"hooks": {"command": ["notify", "{evnt}"]}}, "{evnt} is no placeholder; there is {event}"),
+        ({"hooks": {"silent_after_s": 60}}, "[hooks] silent_after_s needs a command"),
+        ({"hooks": {"command": ["notify"], "silent_after_s": 0}}, "at `hooks.silent_after_s`"),
         ({"settings": {"map": ["a"]}}, "got `array` - at `settings[...]`"),
         ({"limits": {"silence_limit_s": float("nan")}}, "at `limits.silence_limit_s`"),
         ({"limits": {"losses_per_trial_max": 1}}, "losses_per_trial_max must not be below losses_max - at `limits`"),

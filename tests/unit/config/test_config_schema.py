@@ -33,7 +33,7 @@ FULL: dict[str, Any] = {
     "local": {"workers": 1},
     "worker": [{"name": "vm-1", "share": r"\\vm-1\exchange", "machine": "vm-1"}],
     "hyperv": {"memory_min_mb": 512, "memory_max_mb": 1048576},
-    "hooks": {},
+    "hooks": {"command": ["notify"]},
     "limits": {"losses_per_trial_max": 1000, "losses_max": 1},
 }
 QEMU = {name: table for name, table in FULL.items() if name != "hyperv"} | {"qemu": {}}
