@@ -22,6 +22,7 @@ from pipeline.config import Config, changed, checked, load_config
 from pipeline.core.facts import GenomeAdded, Reuse, Seeds
 from pipeline.core.model import Genome
 from pipeline.core.params import NO_PARAMS, Params, checked_params, genome_params
+from pipeline.core.retention import Keep
 from pipeline.core.runs import GENERATION_MAX
 from pipeline.errors import ConfigError, FarmClosed, InputError, StalledError, disk_errors
 from pipeline.host.genome_fitness import Fitness, genome_fitness
@@ -281,6 +282,7 @@ def open_farm(
     seed: int | None = None,
     seeds: Seeds | None = None,
     reuse: Reuse | None = None,
+    keep: Keep | None = None,
     settings: Mapping[str, Setting] | None = None,
     on_generation: Callable[[GenerationSummary], object] | None = None,
 ) -> Iterator[OpenFarm]:
@@ -305,7 +307,7 @@ def open_farm(
     _refuse_uncallable("on_generation", on_generation)
     root = _path("root", root)
     config = load_config(root, check=False)
-    generation = {"trials_per_genome": trials_per_genome, "seed": seed, "seeds": seeds, "reuse": reuse}
+    generation = {"trials_per_genome": trials_per_genome, "seed": seed, "seeds": seeds, "reuse": reuse, "keep": keep}
     config = checked(_overridden(config, evaluator, workers, settings, generation), str(root))
     folder = evaluator.folder if evaluator is not None and evaluator.folder is not None else root
     folder = _path("folder", folder)

@@ -27,6 +27,7 @@ from pipeline.cli.config_schema import agent_schema, config_schema
 from pipeline.cli.evaluator import check_evaluator, try_genome
 from pipeline.cli.inspect import inspection_commands
 from pipeline.cli.options import gen_option, root_option, shell_line
+from pipeline.cli.prune import prune_project
 from pipeline.cli.signals import stopping_on_signals
 from pipeline.cli.vm import vm_commands
 from pipeline.config import load_config
@@ -246,6 +247,7 @@ def take_over_share(worker: str, root: Path) -> int:
 
 commands.add_command(check_evaluator)
 commands.add_command(try_genome)
+commands.add_command(prune_project)
 commands.add_command(vm_commands)
 commands.add_command(agent_commands)
 for inspection_command in inspection_commands:
