@@ -27,6 +27,7 @@ from pipeline.core.params import Params
 from pipeline.core.queues import may_gather_results
 from pipeline.errors import InputError, disk_errors
 from pipeline.host.control_loop import ControlLoop
+from pipeline.host.disk_watch import DiskWatch
 from pipeline.host.generation_opener import GenerationOpener, JoiningGenomes, OpenedGeneration
 from pipeline.host.genome_folder import FileNotes
 from pipeline.host.last_log import last_log
@@ -84,6 +85,7 @@ class Host:
         self._opened: OpenedGeneration | None = None
         self._opener = GenerationOpener(config, self.paths, self._parts, self._evaluator, self.load, self._record)
         self._timers: Timers | None = None
+        self._disk_watch = DiskWatch(config.limits, (self.paths.state, self.paths.all_results))
         self._stop = threading.Event()
 
     @property
@@ -288,6 +290,7 @@ class Host:
             timers.catch_up()
             parts.folder_watcher.rearm(self._readable())
             outputs.update(self.farm, facts)
+            self._disk_watch.look()
             if parts.live_status.is_due:
                 parts.live_status.write(self.progress())
             parts.wakeups.wait(min(outputs.wait_s, self._wait_s()), GATHER_S if may_gather_results(self.farm) else 0.0)
