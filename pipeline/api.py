@@ -22,6 +22,7 @@ from pipeline.config import Config, changed, checked, load_config
 from pipeline.core.facts import GenomeAdded, Reuse, Seeds
 from pipeline.core.model import Genome
 from pipeline.core.params import NO_PARAMS, Params, checked_params, genome_params
+from pipeline.core.retention import Keep
 from pipeline.core.runs import GENERATION_MAX
 from pipeline.errors import ConfigError, FarmClosed, InputError, StalledError, disk_errors
 from pipeline.host.genome_fitness import Fitness, genome_fitness
@@ -282,6 +283,7 @@ def open_farm(
     seed: int | None = None,
     seeds: Seeds | None = None,
     reuse: Reuse | None = None,
+    keep: Keep | None = None,
     settings: Mapping[str, Setting] | None = None,
     on_generation: Callable[[GenerationSummary], object] | None = None,
 ) -> Iterator[OpenFarm]:
@@ -307,7 +309,7 @@ def open_farm(
     root = _path("root", root)
     config = load_config(root, check=False)
     generation: dict[str, object] = {"trials_per_genome": trials_per_genome, "failures_max": failures_max}
-    generation |= {"seed": seed, "seeds": seeds, "reuse": reuse}
+    generation |= {"seed": seed, "seeds": seeds, "reuse": reuse, "keep": keep}
     config = checked(_overridden(config, evaluator, workers, settings, generation), str(root))
     folder = evaluator.folder if evaluator is not None and evaluator.folder is not None else root
     folder = _path("folder", folder)

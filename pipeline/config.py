@@ -21,6 +21,7 @@ from inbox_agent.protocol.layout import GENOME_BYTES_MAX, SETTINGS_BYTES_MAX, VA
 from inbox_agent.settings import EvaluatorTable, SettingsError, convert, read_settings
 from pipeline.core.facts import Reuse, RunSettings, Seeds
 from pipeline.core.limits import Limits
+from pipeline.core.retention import Keep
 from pipeline.errors import ConfigError, SecretError
 from pipeline.paths import ProjectPaths
 from pipeline.secrets import REFERENCE, check_reference
@@ -58,6 +59,9 @@ class GenerationTable(_Table, frozen=True, kw_only=True):
     reuse: Reuse = "none"
     #: whether workers with different evaluators may play one generation; `results.csv` says which played what
     allow_mixed_evaluators: bool = False
+    #: what is kept of a finished generation beside its tables: everything; logs and artifacts of attempts that did not
+    #: complete; only the records of results; nothing else
+    keep: Keep = "all"
     #: larger genome files are refused
     genome_bytes_max: Annotated[int, Meta(ge=1, le=GENOME_BYTES_MAX)] = 64 * 1024 * 1024
 

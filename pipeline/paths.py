@@ -19,6 +19,8 @@ _GENERATION = "gen-"
 GENERATION_GLOB = f"{_GENERATION}*"
 #: A path, with `/` between its parts, that ends in the folder of a generation.
 GENERATION_FOLDER = re.compile(rf"(?:.*/)?{_GENERATION}(\d{{1,9}})", re.ASCII)
+#: The name of a folder with results that were moved aside, `gen-0007.before-1`.
+EARLIER_RESULTS = re.compile(rf"{_GENERATION}(\d{{1,9}})\.before-\d{{1,9}}", re.ASCII)
 #: What a user may write for a generation: `7`, `gen-7`, `genomes/gen-0007/`.
 GENERATION_FORMS = re.compile(rf"(?:.*[/\\])?(?:{_GENERATION})?(\d{{1,9}})[/\\]?", re.ASCII)
 
@@ -35,6 +37,7 @@ EVIDENCE_OF_WORKER, EVIDENCE_OF_MACHINE, EVIDENCE_OF_SCREEN = "worker.json", "ma
 RESULTS_CSV, ATTEMPTS_CSV, SUMMARY_JSON = "results.csv", "attempts.csv", "summary.json"
 RESULTS_JSONL = "results.jsonl"
 ATTEMPTS, SET_ASIDE = "attempts", "set-aside"
+PRUNED_JSON = "pruned.json"  #: what was removed of them
 # In `results/gen-0007/attempts/<attempt>/`; earlier versions of this program kept the result there, too:
 ATTEMPT_RESULT, ATTEMPT_LOG, ATTEMPT_FILES = "result.json", "log.txt", "files"
 
@@ -109,6 +112,11 @@ class ProjectPaths:
         return self.state / "shared"
 
     @property
+    def all_evaluator_files(self) -> Path:
+        """The folder of the versions of the evaluator."""
+        return self.state / "evaluators"
+
+    @property
     def incoming(self) -> Path:
         """Artifacts that were fetched and are not archived yet, by worker."""
         return self.state / "incoming"
@@ -128,7 +136,7 @@ class ProjectPaths:
 
     def evaluator_files(self, version: str) -> Path:
         """Paths and digests of the files of one version of the evaluator."""
-        return self.state / "evaluators" / f"{version}.json"
+        return self.all_evaluator_files / f"{version}.json"
 
     def agent_settings(self, worker: str) -> Path:
         """What a local worker's agent plays."""

@@ -144,7 +144,9 @@ class _CallFuture(Future[T]):
                 raise EvaluationFailed(fitness.reason.removeprefix("trial 1: "))  # a call has no other
             return self._failed  # type: ignore[no-any-return]
         if fitness.files is None:
-            raise EvaluationFailed("its value was not kept: the budget of artifacts is used up; raise it in [limits]")
+            raise EvaluationFailed(
+                "its value was not kept: it was pruned, or the budgets of artifacts in [limits] are used up"
+            )
         try:
             return read_value(fitness.files)  # type: ignore[no-any-return]
         except (OSError, ValueError) as error:

@@ -27,10 +27,12 @@ from pipeline.cli.config_schema import agent_schema, config_schema
 from pipeline.cli.evaluator import check_evaluator, try_genome
 from pipeline.cli.inspect import inspection_commands
 from pipeline.cli.options import gen_option, root_option, shell_line
+from pipeline.cli.prune import prune_project
 from pipeline.cli.signals import stopping_on_signals
 from pipeline.cli.vm import vm_commands
 from pipeline.config import load_config
 from pipeline.core.runs import parse_generation
+from pipeline.diagnosis.disk import check_disk
 from pipeline.diagnosis.machines import check_machines
 from pipeline.diagnosis.shares import BEAT_WAIT_S, check_shares, merge_same
 from pipeline.errors import ExitCode, HostError, InputError, PipelineError, StalledError
@@ -38,12 +40,15 @@ from pipeline.host.host import Ending, Host
 from pipeline.host.takeover import take_over
 from pipeline.inspection.project_reader import ProjectReader
 from pipeline.inspection.verify import exit_code, report_text, verify
+from pipeline.paths import ProjectPaths
+from pipeline.storage.disk_use import project_use
 from pipeline.storage.event_log import LOGGERS
 from pipeline.ui.terminal import Monitor
 from pipeline.views.fact_text import counted, duration
 from pipeline.views.results import failure_reason, fittest, genome_status, mixed_text, summary
 from pipeline.views.status import status_text
 
+DISK_LOOK_S = 0.3  #: for the disk use that `status` shows
 NAMED_MAX = 20  #: failed genomes, and files of each kind, at the end of a run
 
 
@@ -181,11 +186,16 @@ def run(
 @gen_option
 @root_option
 def show_status(gen: str | None, root: Path) -> int:
-    """Show the state of a generation: counts, workers, open trials and why they are open."""
+    """Show the state of a generation: counts, workers, open trials and why they are open.
+
+    The last line has the disk use of the project, as far as a third of a second is enough to look;
+    `pipeline doctor -v` counts all of it.
+    """
     with ProjectReader(root) as reader:
         generation = reader.choose(parse_generation(gen) if gen is not None else None)
         live = reader.progress(generation) if reader.is_playing(generation) else None
         click.echo(status_text(reader.farm(generation), reader.last_at(), live))
+    click.echo(f"disk: {project_use(ProjectPaths(root), DISK_LOOK_S)}")
     return ExitCode.OK
 
 
@@ -219,6 +229,7 @@ def verify_results(gen: str | None, root: Path) -> int:
 def examine_shares(workers: tuple[str, ...], verbose: bool, root: Path) -> int:
     """Check the machines and shares of WORKERS (default: all that are not local) and print how to fix faults.
 
+    Without WORKERS the disk of this computer is checked, too, and with -v the disk use of the project is counted.
     A worker whose evaluator is not that of this project is a fault, too; the files that differ are named.
     Without -v it prints faults only. Exit codes: 0 all is well; 1 there are faults; 2 bad configuration.
     """
@@ -226,6 +237,8 @@ def examine_shares(workers: tuple[str, ...], verbose: bool, root: Path) -> int:
     if config.worker and sys.stderr.isatty():
         click.echo(f"examining the shares; a silent agent is waited for, for {BEAT_WAIT_S:.0f} s", err=True)
     results = merge_same([*check_machines(root, config, workers), *check_shares(root, config, workers)])
+    if not workers:
+        results += check_disk(ProjectPaths(root), config.limits, measured=verbose)
     for result in results:
         if verbose or not result.ok:
             click.echo(str(result))
@@ -246,6 +259,7 @@ def take_over_share(worker: str, root: Path) -> int:
 
 commands.add_command(check_evaluator)
 commands.add_command(try_genome)
+commands.add_command(prune_project)
 commands.add_command(vm_commands)
 commands.add_command(agent_commands)
 for inspection_command in inspection_commands:

@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import Self
 
 from inbox_agent.protocol.files import ShareFiles
-from inbox_agent.system.file_lock import AlreadyLocked, FileLock
 from inbox_agent.system.long_paths import IN_A_PROJECT, too_long
 from pipeline.config import Config
 from pipeline.core import runs as rules
@@ -26,13 +25,15 @@ from pipeline.core.farm import Farm
 from pipeline.core.model import Genome, WorkerState
 from pipeline.core.params import Params
 from pipeline.core.queues import may_gather_results
-from pipeline.errors import InputError, ProjectBusyError, disk_errors
+from pipeline.errors import InputError, disk_errors
 from pipeline.host.control_loop import ControlLoop
+from pipeline.host.disk_watch import DiskWatch
 from pipeline.host.generation_opener import GenerationOpener, JoiningGenomes, OpenedGeneration
 from pipeline.host.genome_folder import FileNotes
 from pipeline.host.last_log import last_log
 from pipeline.host.outputs import Outputs
 from pipeline.host.project_evaluator import ProjectEvaluator
+from pipeline.host.retention import apply_keep
 from pipeline.host.silence import Silence
 from pipeline.host.submissions import Result, Submissions
 from pipeline.host.timers import SWEEP_INTERVAL_S, Timers
@@ -41,6 +42,7 @@ from pipeline.machines.local_workers import LocalWorkers
 from pipeline.paths import ProjectPaths
 from pipeline.storage.collector import without_collector
 from pipeline.storage.ledger import Ledger
+from pipeline.storage.project_lock import lock_project
 from pipeline.views.fitness_history import FitnessHistory
 from pipeline.views.progress import Progress, measure_progress
 
@@ -73,12 +75,7 @@ class Host:
             raise InputError(problem)
         self.root, self.config = root, config
         self.paths = ProjectPaths(root)
-        try:
-            with disk_errors(self.paths.state):
-                self._lock = FileLock(self.paths.lock)
-        except AlreadyLocked as error:
-            reason = f"another `pipeline run` is at work here: {error}; wait for it or stop it"
-            raise ProjectBusyError(reason) from error
+        self._lock = lock_project(self.paths)
         with contextlib.ExitStack() as closing:
             closing.callback(self._lock.release)
             self._parts = build(root, config, evaluator_folder, closing)
@@ -90,6 +87,7 @@ class Host:
         self._opener = GenerationOpener(config, self.paths, self._parts, self._evaluator, self.load, self._record)
         self._timers: Timers | None = None
         self._silence = Silence(config.hooks.silent_after_s)
+        self._disk_watch = DiskWatch(config.limits, (self.paths.state, self.paths.all_results))
         self._stop = threading.Event()
 
     @property
@@ -214,6 +212,7 @@ class Host:
         outputs = self._opened.outputs
         if self.is_finished:
             outputs.write(self.farm)
+            self._apply_keep()
             return self._ending(finished=True)
         self._parts.live_status.write(self.progress())  # at once: the file may still be of the generation before
         self.local_workers.prepare()
@@ -223,12 +222,15 @@ class Host:
             self._timers = Timers(self._parts.wakeups)
             self._closing.callback(self._timers.close)
         try:
-            return self._play(outputs, self._timers, on_progress, on_facts, proceed)
+            ending = self._play(outputs, self._timers, on_progress, on_facts, proceed)
         finally:
             with disk_errors(outputs.folder):
                 self._parts.archive.close()
             if not self.loop.commit_failed and not self.farm.finished:
                 outputs.write(self.farm)
+        if ending.finished:
+            self._apply_keep()
+        return ending
 
     def stop(self) -> None:
         """Makes `play` return soon; any thread and any signal handler may call."""
@@ -293,9 +295,14 @@ class Host:
             timers.catch_up()
             parts.folder_watcher.rearm(self._readable())
             outputs.update(self.farm, facts)
+            self._disk_watch.look()
             if parts.live_status.is_due:
                 parts.live_status.write(self.progress())
             parts.wakeups.wait(min(outputs.wait_s, self._wait_s()), GATHER_S if may_gather_results(self.farm) else 0.0)
+
+    def _apply_keep(self) -> None:
+        """Removes what the configuration does not keep of a finished generation: when its callers have been told."""
+        apply_keep(self.config.generation.keep, self.paths, self.farm, self.ledger.last()[0])
 
     @property
     def is_finished(self) -> bool:

@@ -1,4 +1,4 @@
-"""What is unusual in an archive and no problem: what a kill or a power failure leaves. Pure."""
+"""The texts about an archive: results that are not there, and what a kill leaves and is no problem. Pure."""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,6 +24,15 @@ def archive_warnings(evidence: Evidence, ended: Mapping[str, AttemptEnded]) -> l
             "before it recorded that, and the attempt ended otherwise"
         )
     return found
+
+
+def unread_results(unread: Mapping[str, str], read: int, folder: str) -> list[str]:
+    """The results that are not there to compare, by attempt with the reason, in a few lines; `read` others were."""
+    if len(unread) > LISTED_MAX:
+        attempt, why = next(iter(unread.items()))
+        lacking = f"{len(unread)} of its {len(unread) + read} archived results"
+        return [f"results/{folder} lacks {lacking}, the first is {attempt}: {why}; they are only in a backup"]
+    return [f"result of {attempt}: {why}; it is only in a backup" for attempt, why in unread.items()]
 
 
 def _listed(items: Sequence[object]) -> str:

@@ -13,7 +13,7 @@ from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import FileMissing, FileRefused, ShareError
 from inbox_agent.protocol.local_files import LocalFiles
 from pipeline.errors import InputError
-from pipeline.inspection.archived_result import ArchivedResult, read_archived_result
+from pipeline.inspection.archived_result import MISSING, ArchivedResult, read_archived_result
 from pipeline.paths import ATTEMPT_RESULT, ATTEMPTS, RESULTS_JSONL
 from pipeline.storage.result_lines import read_result_lines
 
@@ -32,7 +32,7 @@ class ArchiveContent:
 
     results: dict[str, ArchivedResult | str] = field(default_factory=dict)  #: by attempt; or why it cannot be read
     damaged: list[int] = field(default_factory=list)  #: numbers of the lines that cannot be read
-    missing: str = "it is missing"  #: why another result is not in `results`
+    missing: str = MISSING  #: why another result is not in `results`
 
 
 def extent_of(results: Path) -> Extent:
@@ -86,7 +86,7 @@ def _result_in_folder(files: LocalFiles, attempt: str) -> ArchivedResult | str:
     try:
         return read_archived_result(files.read(f"{ATTEMPTS}/{attempt}/{ATTEMPT_RESULT}", layout.RECORD_BYTES_MAX))
     except FileMissing:
-        return "it is missing"  # a folder for its log and artifacts has none
+        return MISSING  # a folder for its log and artifacts has none
     except FileRefused as error:
         raise forbidden(error) from error
     except ShareError as error:

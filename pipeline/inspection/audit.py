@@ -31,9 +31,9 @@ from pipeline.core.facts import (
     TrialReopened,
     TrialSettled,
 )
-from pipeline.inspection.archive_audit import archive_warnings
-from pipeline.inspection.archived_result import Evidence
-from pipeline.inspection.output_audit import LISTED_MAX, CountedGenome, output_problems, shortened
+from pipeline.inspection.archive_audit import archive_warnings, unread_results
+from pipeline.inspection.archived_result import MISSING, NO_SNAPSHOT, Evidence
+from pipeline.inspection.output_audit import CountedGenome, output_problems, shortened
 from pipeline.inspection.reuse_audit import game_of, reuse_problem, seed_of
 from pipeline.paths import generation_folder
 
@@ -61,6 +61,7 @@ class Audit:
     evaluators: list[str] = field(default_factory=list)  #: versions that gave a fitness; several: it is mixed
     others: list[str] = field(default_factory=list)  #: inconsistencies that leave every fitness correct
     files: list[str] = field(default_factory=list)  #: missing or changed files, which leave the count correct
+    pruned: str = ""  #: the date when files were removed on purpose
     warnings: list[str] = field(default_factory=list)  #: what is no problem: a kill may leave it
 
     @property
@@ -92,7 +93,7 @@ class _Auditor:
         opened = facts[0]
         assert isinstance(opened, RunOpened), "a run begins with the fact that opened it"
         self._opened = opened
-        self._found = Audit(generation=opened.generation, run=opened.run)
+        self._found = Audit(generation=opened.generation, run=opened.run, pruned=evidence.pruned.date)
         self._numbers = range(1, opened.settings.trials_per_genome + 1)
         self._genomes: dict[int, GenomeAdded] = {}
         self._issued: dict[str, AttemptIssued] = {}
@@ -304,6 +305,8 @@ class _Auditor:
     def _result_problem(self, attempt: str, outcome: Outcome, fitness: float | None) -> str:
         """What is wrong with an archived result, compared with the ledger's facts of its attempt; empty if nothing."""
         record, issued = self._evidence.archived.get(attempt, self._evidence.missing), self._issued[attempt]
+        if record == MISSING and attempt in self._evidence.pruned.results:
+            return ""
         if isinstance(record, str):
             self._unread[attempt] = record
             return ""
@@ -361,25 +364,22 @@ class _Auditor:
         """Tells in few lines which files are not there to compare, and what to do."""
         files, generation = self._found.files, self._opened.generation
         run, folder = f"`pipeline run --gen {generation}`", generation_folder(generation)
+        evidence, pruned = self._evidence, self._evidence.pruned
         problems = [
             f"genome {genome.name}: {problem}; {run} copies it from genomes/{folder} again"
             for genome in self._genomes.values()
-            if (problem := self._evidence.snapshots.get(genome.sha256, "its snapshot is missing"))
+            if (problem := evidence.snapshots.get(genome.sha256, NO_SNAPSHOT))
+            and not (problem == NO_SNAPSHOT and genome.sha256 in pruned.genomes)
         ]
-        files += shortened(problems)
-        count, tables = len(self._unread), self._evidence.rows is not None or self._evidence.summary is not None
+        files += [*([pruned.problem] if pruned.problem else []), *shortened(problems)]
+        count, tables = len(self._unread), evidence.rows is not None or evidence.summary is not None
         if self._finished and count and not (self._read or tables):
             files.append(
                 f"results/{folder} has neither its tables nor any of its {count} archived results; {run} writes the "
                 f"tables again, without playing; results, logs and artifacts are only in a backup"
             )
             return
-        if count > LISTED_MAX:
-            attempt, why = next(iter(self._unread.items()))
-            lacking = f"{count} of its {count + self._read} archived results"
-            files.append(f"results/{folder} lacks {lacking}, the first is {attempt}: {why}; they are only in a backup")
-        else:
-            files += [f"result of {attempt}: {why}; it is only in a backup" for attempt, why in self._unread.items()]
+        files += unread_results(self._unread, self._read, folder)
         if self._finished and not self._found.lost:  # otherwise they cannot be right
             self._check_outputs()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from pipeline.errors import InputError
-from pipeline.paths import ATTEMPT_RESULT, ATTEMPTS, RESULTS_JSONL
+from pipeline.paths import ATTEMPT_RESULT, ATTEMPTS, PRUNED_JSON, RESULTS_JSONL
 from pipeline.storage.result_lines import ResultLine, read_result_lines
 
 
@@ -38,7 +38,8 @@ def unpack(results: Path, target: Path) -> Unpacked:
     except FileNotFoundError as error:
         if error.filename != str(results / RESULTS_JSONL):
             raise InputError(f"{error.filename}: {error.strerror}") from error
-        raise InputError(f"{results}: there is no {RESULTS_JSONL}; no result was accepted by this version") from error
+        reason = f"no result was accepted by this version, or {PRUNED_JSON} says that they were removed"
+        raise InputError(f"{results}: there is no {RESULTS_JSONL}; {reason}") from error
     except OSError as error:
         raise InputError(f"{error.filename or target}: {error.strerror}; give another place with --unpack") from error
     return Unpacked(len(attempts), damaged)

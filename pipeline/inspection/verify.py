@@ -9,7 +9,8 @@ import csv
 import hashlib
 import io
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,18 @@ import orjson
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import FileRefused, ShareError
 from inbox_agent.protocol.local_files import LocalFiles
-from pipeline.core.facts import AttemptIssued, Entry, Fact, GenomeAdded, GenomeReopened, RunOpened, TrialSettled
+from pipeline.core.facts import AttemptEnded, AttemptIssued, Entry, GenomeAdded, GenomeReopened, RunOpened, TrialSettled
+from pipeline.core.retention import PrunedKind
 from pipeline.errors import ExitCode, InputError
 from pipeline.inspection.archive_reader import Extent, extent_of, forbidden, read_archive
-from pipeline.inspection.archived_result import Evidence
+from pipeline.inspection.archived_result import NO_SNAPSHOT, Evidence, PrunedFiles
 from pipeline.inspection.audit import Audit, audit
 from pipeline.inspection.project_reader import no_run_error
 from pipeline.inspection.reuse_audit import AcceptedGame, accepted_games
 from pipeline.paths import GENERATION_GLOB, RESULTS_CSV, SUMMARY_JSON, ProjectPaths, generation_folder
 from pipeline.storage.ledger import Ledger, has_ledger
 from pipeline.storage.live_status import read_live_status
+from pipeline.storage.pruned_record import UnreadableRecord, last_facts, read_pruned
 from pipeline.storage.snapshots import Snapshots
 from pipeline.views.fact_text import counted
 
@@ -61,7 +64,7 @@ def _look(root: Path, generation: int | None) -> list[Audit]:
     ledger = Ledger(paths.state, read_only=True)
     try:
         runs = _newest_runs(ledger.entries())
-        reused = {attempt for facts in runs.values() for attempt in _reused(facts)}
+        reused = {attempt for entries in runs.values() for attempt in _reused(entries)}
         accepted = accepted_games(ledger.entries(), reused) if reused else {}
     finally:
         ledger.close()
@@ -70,8 +73,11 @@ def _look(root: Path, generation: int | None) -> list[Audit]:
     if generation is not None and generation not in runs:
         raise InputError(f"{root}: generation {generation} was never run here")
     return [
-        audit(facts, _evidence(paths, number, facts, before.get(generation_folder(number), Extent()), accepted))
-        for number, facts in sorted(runs.items())
+        audit(
+            [entry.fact for entry in entries],
+            _evidence(paths, number, entries, before.get(generation_folder(number), Extent()), accepted),
+        )
+        for number, entries in sorted(runs.items())
         if generation in (None, number)
     ]
 
@@ -91,6 +97,8 @@ def report_text(audits: Iterable[Audit]) -> str:
             status = f"count {status}, FILES MISSING OR CHANGED"
         if len(found.evaluators) > 1:
             status += f"; MIXED: its fitness is of evaluators {', '.join(found.evaluators)}"
+        if found.pruned:
+            status += f"; pruned on {found.pruned}" + (", counts intact" if found.count_holds else "")
         lines.append(
             f"generation {found.generation}, run {found.run}: {counted(found.genomes, 'genome')}, "
             f"{counted(found.trials, 'trial')}: {counts}: {status}"
@@ -107,24 +115,26 @@ def exit_code(audits: Collection[Audit]) -> ExitCode:
     return ExitCode.OK if all(found.passed for found in audits) else ExitCode.FILES_DIFFER
 
 
-def _newest_runs(entries: Iterable[Entry]) -> dict[int, list[Fact]]:
-    runs: dict[int, list[Fact]] = {}
+def _newest_runs(entries: Iterable[Entry]) -> dict[int, list[Entry]]:
+    runs: dict[int, list[Entry]] = {}
     for entry in entries:
         if isinstance(entry.fact, RunOpened):
             runs[entry.generation] = []
         if entry.generation in runs:
-            runs[entry.generation].append(entry.fact)
+            runs[entry.generation].append(entry)
     return runs
 
 
-def _reused(facts: Iterable[Fact]) -> Iterator[str]:
+def _reused(entries: Iterable[Entry]) -> Iterator[str]:
     """The attempts of earlier generations that count again in a run."""
+    facts = (entry.fact for entry in entries)
     return (fact.attempt for fact in facts if isinstance(fact, TrialSettled) and fact.reused is not None)
 
 
 def _evidence(
-    paths: ProjectPaths, generation: int, facts: list[Fact], before: Extent, accepted: Mapping[str, AcceptedGame]
+    paths: ProjectPaths, generation: int, entries: list[Entry], before: Extent, accepted: Mapping[str, AcceptedGame]
 ) -> Evidence:
+    facts = [entry.fact for entry in entries]
     results = paths.results(generation)
     snapshots = Snapshots(paths.snapshots)
     issued = {fact.attempt for fact in facts if isinstance(fact, AttemptIssued)}
@@ -138,6 +148,32 @@ def _evidence(
         rows=_rows(LocalFiles(results)),
         summary=_summary(LocalFiles(results)),
         accepted=accepted,
+        pruned=_pruned_files(results, entries),  # read last: it is written before what it names is removed
+    )
+
+
+def _pruned_files(results: Path, entries: Sequence[Entry]) -> PrunedFiles:
+    """What the results say was removed of this run: of facts up to a number, so that nothing later is excused."""
+    try:
+        pruned = read_pruned(results)
+    except UnreadableRecord as error:
+        if isinstance(error.__cause__, PermissionError):
+            raise forbidden(error.__cause__) from error
+        return PrunedFiles(problem=str(error))
+    pruned = {kind: pruning for kind, pruning in pruned.items() if pruning.facts >= entries[0].seq}
+    if not pruned:
+        return PrunedFiles()
+    last = defaultdict(int, last_facts(pruned))
+    return PrunedFiles(
+        date=max(pruning.at for pruning in pruned.values()).date().isoformat(),
+        results={
+            e.fact.attempt for e in entries if isinstance(e.fact, AttemptEnded) and e.seq <= last[PrunedKind.RECORDS]
+        },
+        genomes={
+            entry.fact.sha256
+            for entry in entries
+            if isinstance(entry.fact, GenomeAdded | GenomeReopened) and entry.seq <= last[PrunedKind.GENOMES]
+        },
     )
 
 
@@ -145,6 +181,8 @@ def _snapshot_problem(path: Path, digest: str) -> str:
     try:
         with path.open("rb") as data:
             found = hashlib.file_digest(data, "sha256").hexdigest()
+    except FileNotFoundError:
+        return NO_SNAPSHOT
     except PermissionError as error:
         raise forbidden(error) from error
     except OSError as error:

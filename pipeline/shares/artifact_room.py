@@ -13,13 +13,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.core.disk_room import reserve_bytes
 from pipeline.core.limits import Limits
 
 log = logging.getLogger(__name__)
 
 NO_ROOM = "no room on the host"
-_RESERVE_BYTES = 1024**3  #: of a large disk, unless another one is set
-_RESERVE_FRACTION = 0.05  #: of a smaller one
 
 
 class ArtifactRoom:
@@ -79,11 +78,6 @@ class ArtifactRoom:
         for folder in self._folders:
             with contextlib.suppress(FileNotFoundError):
                 disk = shutil.disk_usage(folder)
-                if disk.free - self._arriving - size_bytes < self._reserve_bytes(disk.total):
+                if disk.free - self._arriving - size_bytes < reserve_bytes(self._limits, disk.total):
                     return NO_ROOM
         return ""
-
-    def _reserve_bytes(self, total_bytes: int) -> int:
-        if self._limits.disk_reserve_bytes is not None:
-            return self._limits.disk_reserve_bytes
-        return min(_RESERVE_BYTES, int(total_bytes * _RESERVE_FRACTION))

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 NAME_CHARS_MAX = 255
 LOOK_STEP = 500  #: files that are looked at before others have their turn: a few milliseconds
 _CHUNK_BYTES = 1024 * 1024
+_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 #: Hidden files, files of file managers, and the names under which programs write a file before they rename it.
 _IGNORED = re.compile(
     r"\..*|thumbs\.db|desktop\.ini|~\$.*|.*\.(tmp|part|partial|filepart|crdownload)", re.IGNORECASE | re.DOTALL
@@ -60,6 +61,13 @@ class Snapshots:
     def path(self, sha256: str) -> str:
         """The path of a genome's bytes."""
         return f"{self._base}{sha256[:2]}{os.sep}{sha256}"
+
+    def stored(self) -> Iterator[tuple[str, int]]:
+        """The digests of all snapshots, with their sizes. Raises OSError."""
+        for folder in sorted(_entries(self._folder)):
+            for name in sorted(_entries(self._folder / folder)) if re.fullmatch("[0-9a-f]{2}", folder) else ():
+                if _DIGEST.fullmatch(name) and name.startswith(folder):
+                    yield name, os.lstat(self.path(name)).st_size
 
     def content(self, sha256: str, name: str) -> bytes | Path:
         """A genome's bytes if it is small, else the path of its snapshot. They have this digest, whatever has happened.
@@ -310,6 +318,13 @@ def _discard(path: str) -> None:
 def _create(path: str) -> int:
     """A new file for a snapshot, which never changes."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFE_FLAGS, stat.S_IREAD)
+
+
+def _entries(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _stored_digest(path: str) -> str | None:

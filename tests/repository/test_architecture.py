@@ -63,6 +63,7 @@ ONE_PLACE = {
         "pipeline.cli.main",
         "pipeline.cli.inspect",
         "pipeline.cli.options",
+        "pipeline.cli.prune",
         "pipeline.cli.vm",
     },
     "rich": {"pipeline.cli.main", "pipeline.cli.inspect", "pipeline.ui.display", "pipeline.ui.terminal"},

@@ -53,6 +53,7 @@ DOCUMENTS = (
     "docs/how-to/monitoring.md",
     "docs/how-to/notifications.md",
     "docs/how-to/metrics.md",
+    "docs/how-to/disk-space.md",
     "docs/how-to/tables-and-progress.md",
     "docs/how-to/optimisers.md",
     "docs/how-to/optimiser-recipes.md",
@@ -499,7 +500,8 @@ def test_generated_reference_is_current() -> None:
 
 def test_tutorial_tables_are_valid_settings(tmp_path: Path) -> None:
     """Every TOML block of the tutorial and the guides is part of a `pipeline.toml`."""
-    for document in ("docs/tutorial.md", "docs/how-to/your-game.md", "docs/how-to/monitoring.md"):
+    guides = ("your-game", "monitoring", "disk-space")
+    for document in ("docs/tutorial.md", *(f"docs/how-to/{guide}.md" for guide in guides)):
         for number, block in enumerate(blocks(document, "toml")):
             (root := tmp_path / f"{Path(document).stem}-{number}").mkdir()
             (root / "pipeline.toml").write_text(block)

@@ -51,6 +51,8 @@ def farms_have_settings() -> None:
     levels: dict[str, int] = {"level": 3}
     with open_farm(Path("my-project"), settings=levels), open_farm("another", settings={"map": "x", "fast": True}):
         pass
+    open_farm("my-project", keep="summary")
+    open_farm("my-project", keep="none")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     open_farm("my-project", worker=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     open_farm("my-project", evaluator="my_game:play")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     Evaluator("play.py")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -24,7 +24,13 @@ from pipeline.core.facts import (
     TrialReopened,
     TrialSettled,
 )
-from pipeline.inspection.archived_result import ArchivedResult, Evidence, read_archived_result
+from pipeline.inspection.archived_result import (
+    NO_SNAPSHOT,
+    ArchivedResult,
+    Evidence,
+    PrunedFiles,
+    read_archived_result,
+)
 from pipeline.inspection.audit import Audit, audit
 from pipeline.inspection.reuse_audit import seed_of
 
@@ -269,6 +275,29 @@ def test_archive_must_have_failed_results() -> None:
     missing = audit(story, NOTHING)
     assert missing.files == [f"result of {ATTEMPT}: it is missing; it is only in a backup"]
     assert (missing.problems, missing.count_holds) == ([f"files: {missing.files[0]}"], True)
+
+
+def test_pruned_files_are_not_missed_and_what_is_there_is_compared() -> None:
+    """The records of these attempts and the bytes of these genomes; others are missed as before."""
+    story = [*OPENED, FIRST, answered(Outcome.FAILED, FIRST, archived=True), FAILED]
+    pruned = PrunedFiles(date="2026-11-30", results={ATTEMPT}, genomes={"0" * 64})
+    nothing = replace(NOTHING, snapshots={"0" * 64: NO_SNAPSHOT}, pruned=pruned)
+
+    found = audit(story, nothing)
+
+    assert (found.problems, found.pruned) == ([], "2026-11-30")
+    for other in (replace(pruned, results={STRANGER}), replace(pruned, genomes={"1" * 64})):
+        assert len(audit(story, replace(nothing, pruned=other)).files) == 1
+    damaged = replace(nothing, archived={ATTEMPT: "it cannot be read"}, snapshots={"0" * 64: "it is another one"})
+    assert len(audit(story, damaged).files) == 2
+    spoilt = replace(nothing, archived={ATTEMPT: result(FIRST, Outcome.INTERRUPTED)})
+    assert not audit(story, spoilt).count_holds
+
+
+def test_record_of_pruning_that_cannot_be_read_is_named() -> None:
+    found = audit(OPENED, replace(NOTHING, pruned=PrunedFiles(problem="pruned.json: it cannot be read")))
+
+    assert (found.files, found.count_holds) == (["pruned.json: it cannot be read"], True)
 
 
 def test_damaged_lines_are_no_problem() -> None:
