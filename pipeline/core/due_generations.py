@@ -18,7 +18,7 @@ from pipeline.core.folder_looks import STEADY_S, FolderLooks, Stamp
 RETRY_MIN_S, RETRY_MAX_S = 10.0, 600.0
 #: So long a folder is listed at every look after its own time of change was seen to change: on FAT it has steps of 2 s.
 SETTLING_S = 5.0
-#: A folder is listed after so long in any case: its time does not change if a file is written in place.
+#: A folder that rests is listed again after so long: its time does not change if a file is written in place.
 LIST_AGAIN_S = 60.0
 #: So long after its first look a generation whose files may be in the making holds back those with higher numbers.
 FIRST_LOOKS_S = 2.5
@@ -131,16 +131,18 @@ class DueGenerations:
         }
 
     def must_list(self, generation: int, modified_ns: int, at: float) -> bool:
-        """Whether a folder that was last changed then may show something new."""
+        """Whether a folder that was last changed then is expected to show something new."""
         known = self._known[generation]
         if known.modified_ns != modified_ns:
             known.modified_ns, known.modified_at = modified_ns, at
         return (
-            at - known.modified_at < SETTLING_S
-            or at - known.listed_at >= LIST_AGAIN_S
-            or known.in_the_making
-            or bool(known.complete or known.pause.length_s)
+            at - known.modified_at < SETTLING_S or known.in_the_making or bool(known.complete or known.pause.length_s)
         )
+
+    def to_list_again(self, at: float) -> int | None:
+        """The generation whose folder was listed the longest time ago, if that is long; one at each look is enough."""
+        listed = min(((known.listed_at, number) for number, known in self._known.items()), default=None)
+        return listed[1] if listed is not None and at - listed[0] >= LIST_AGAIN_S else None
 
     def note_look(self, generation: int, look: Mapping[str, Stamp], at: float, until: float) -> None:
         """What a look at a folder has shown, which was made from `at` to `until`."""

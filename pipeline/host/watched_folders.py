@@ -20,8 +20,9 @@ from pipeline.storage.snapshots import is_ignored, look_in_steps
 
 log = logging.getLogger(__name__)
 
-POLL_S, FAST_POLL_S = 2.0, 1.0  #: between two looks; the shorter one while files are in the making
-TIME_FRACTION_MAX = 0.02  #: of the time is spent on looks
+POLL_S = 1.0  #: between two looks
+TIME_FRACTION_MAX = 0.02  #: of the time is spent on looks, unless the pause would be longer than the following
+PAUSE_MAX_S = 5.0
 FOLDERS_PER_STEP = 200
 NAMED_MAX = 5  #: names that are no generations, in one line
 
@@ -42,7 +43,7 @@ class WatchedFolders:
         """`recorded` is what the ledger has of a generation that was not known before."""
         self._paths, self._due, self._recorded, self._clock = paths, due, recorded, clock
         self._steps: Generator[None, None, None] | None = None  #: a look that is being made
-        self._begun = self._spent_s = 0.0
+        self._spent_s = 0.0
         self._due_at = self._not_before = clock()
         self._problems: dict[Path, str] = {}  #: folder -> why it cannot be read, as it was logged
         self._strange: frozenset[str] = frozenset()  #: names that are no generations, as they were logged
@@ -62,14 +63,14 @@ class WatchedFolders:
             return
         begun = self._clock()
         if self._steps is None:
-            self._steps, self._begun, self._spent_s = self._look(), begun, 0.0
+            self._steps, self._spent_s = self._look(), 0.0
         is_complete = next(self._steps, _END) is _END
         self._spent_s += (now := self._clock()) - begun
         if is_complete:
             self._steps = None
             self.looks += 1
-            self._not_before = max(now, self._begun + self._spent_s / TIME_FRACTION_MAX)
-            self._due_at = max(self._not_before, now + (FAST_POLL_S if self._due.has_files_in_the_making else POLL_S))
+            self._not_before = now + min(self._spent_s / TIME_FRACTION_MAX, PAUSE_MAX_S)
+            self._due_at = max(self._not_before, now + POLL_S)
 
     # -------------------------------------------------------------------------------------------------------- inside
 
@@ -78,18 +79,19 @@ class WatchedFolders:
         if found is None:  # unknown is not empty
             return
         self._due.note_folders(found)
+        again = self._due.to_list_again(self._clock())
         for number, generation in enumerate(sorted(found), 1):
             if not self._due.knows(generation):
                 self._due.note_run(generation, self._recorded(generation))
                 yield
-            yield from self._look_at(generation)
+            yield from self._look_at(generation, always=generation == again)
             if number % FOLDERS_PER_STEP == 0:
                 yield
 
-    def _look_at(self, generation: int) -> Generator[None, None, None]:
+    def _look_at(self, generation: int, *, always: bool) -> Generator[None, None, None]:
         folder, at = self._paths.genomes(generation), self._clock()
         try:
-            if self._due.must_list(generation, os.stat(folder).st_mtime_ns, at):
+            if self._due.must_list(generation, os.stat(folder).st_mtime_ns, at) or always:
                 shown = yield from look_in_steps(folder)
                 self._due.note_look(generation, shown, at, self._clock())
             self._problems.pop(folder, None)

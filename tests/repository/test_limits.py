@@ -65,6 +65,7 @@ INTERNAL = {
     "pipeline.host.project_evaluator._NAMED_MAX",
     "pipeline.host.watch._REASON_CHARS_MAX",
     "pipeline.host.watched_folders.NAMED_MAX",
+    "pipeline.host.watched_folders.PAUSE_MAX_S",
     "pipeline.host.watched_folders.TIME_FRACTION_MAX",
     "pipeline.inspection.lookup.SUGGESTED_MAX",
     "pipeline.inspection.output_audit.LISTED_MAX",

@@ -380,15 +380,28 @@ def test_idle_is_not_while_files_are_in_the_making_or_due() -> None:
 # -------------------------------------------------------------------------------- which folders are listed
 
 
-def test_folder_that_rests_is_listed_seldom() -> None:
-    """After its time has settled, only now and then: a file that is written in place does not change it."""
+def test_folder_that_rests_is_listed_when_its_time_changes() -> None:
+    """And for a moment afterwards, because that time may have large steps."""
     project = Project(2)
     project.look()
     assert project.due.must_list(2, 1, project.now)
     assert project.due.must_list(2, 1, project.now + SETTLING_S - 0.1)
     assert not project.due.must_list(2, 1, project.now + SETTLING_S)
-    assert project.due.must_list(2, 1, project.now + LIST_AGAIN_S)
     assert project.due.must_list(2, 2, project.now + SETTLING_S)
+
+
+def test_folder_that_rests_is_listed_now_and_then() -> None:
+    """A file that is written in place does not change its time. The one that was listed first comes first."""
+    project = Project(2, 3)
+    assert DueGenerations().to_list_again(0.0) is None
+    project.look()
+    assert project.due.to_list_again(project.now) is None
+    project.now += LIST_AGAIN_S
+    assert project.due.to_list_again(project.now) == 2
+
+    project.due.note_look(2, {}, project.now, project.now)
+
+    assert project.due.to_list_again(project.now) == 3
 
 
 def test_folder_with_anything_open_is_listed_each_time() -> None:
