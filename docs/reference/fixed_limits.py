@@ -40,7 +40,9 @@ FIXED = (
     ("how deep the value of a call may be nested", "pipeline.calls.values.DEPTH_MAX"),
     ("metrics of a generation that its tables and its page have", "pipeline.views.results.METRIC_NAMES_MAX"),
     ("characters of a token of `pipeline serve`, at least", "pipeline.ui.web_server.TOKEN_CHARS_MIN"),
-    ("failed genomes, and files of each kind, that `pipeline run` names", "pipeline.cli.main.NAMED_MAX"),
+    ("failed genomes, and files of each kind, that `pipeline run` names", "pipeline.cli.play.NAMED_MAX"),
+    ("before `pipeline watch` tries what failed again, at first", "pipeline.core.due_generations.RETRY_MIN_S"),
+    ("before `pipeline watch` tries what failed again, at most", "pipeline.core.due_generations.RETRY_MAX_S"),
 )
 
 _OPENING = """\

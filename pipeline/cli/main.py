@@ -1,20 +1,16 @@
-"""The command line's entry point, and the commands `init`, `schema`, `run`, `status`, `verify`, `doctor`, `take-over`.
+"""The command line's entry point, and the commands `init`, `schema`, `status`, `verify`, `doctor`, `take-over`.
 
 Owns: the printed texts, the exit code of a defect, the log levels of libraries. Not here: the exit codes of other
 errors (`pipeline.errors`), the work of the commands.
 """
 
-import gc
 import logging
 import sys
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.logging import RichHandler
 
 from inbox_agent.identity import agent_version
 from inbox_agent.protocol.printable import escaped
@@ -22,45 +18,40 @@ from inbox_agent.system.atomic_file import replace_file
 from inbox_agent.system.standard_output import lost_output
 from pipeline.cli import new_project
 from pipeline.cli.agent import agent_commands
-from pipeline.cli.completion import complete_generation, complete_genome, complete_worker
+from pipeline.cli.completion import complete_generation, complete_worker
 from pipeline.cli.config_schema import agent_schema, config_schema
 from pipeline.cli.evaluator import check_evaluator, try_genome
 from pipeline.cli.inspect import inspection_commands
 from pipeline.cli.options import gen_option, root_option, shell_line
+from pipeline.cli.play import run, watch
 from pipeline.cli.prune import prune_project
-from pipeline.cli.signals import stopping_on_signals
 from pipeline.cli.vm import vm_commands
 from pipeline.config import load_config
 from pipeline.core.runs import parse_generation
 from pipeline.diagnosis.disk import check_disk
 from pipeline.diagnosis.machines import check_machines
 from pipeline.diagnosis.shares import BEAT_WAIT_S, check_shares, merge_same
-from pipeline.errors import ExitCode, HostError, InputError, PipelineError, StalledError
-from pipeline.host.host import Ending, Host
+from pipeline.errors import ExitCode, HostError, InputError, PipelineError
 from pipeline.host.takeover import take_over
 from pipeline.inspection.project_reader import ProjectReader
 from pipeline.inspection.verify import exit_code, report_text, verify
 from pipeline.paths import ProjectPaths
 from pipeline.storage.disk_use import project_use
-from pipeline.storage.event_log import LOGGERS
-from pipeline.ui.terminal import Monitor
-from pipeline.views.fact_text import counted, duration
-from pipeline.views.results import failure_reason, fittest, genome_status, mixed_text, summary
 from pipeline.views.status import status_text
 
 DISK_LOOK_S = 0.3  #: for the disk use that `status` shows
-NAMED_MAX = 20  #: failed genomes, and files of each kind, at the end of a run
 
 
 class _Commands(click.Group):
-    """All commands. What they print may be cut off by its reader, but not by a full disk: `run` alone has a log."""
+    """All commands. What they print may be cut off by its reader, but not by a full disk, unless they keep a log."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             code = super().invoke(ctx)
         except BrokenPipeError as error:  # never of standard output; click would end with 1, the code of a failure
             raise RuntimeError("a pipe to another program is broken") from error
-        if code == ExitCode.OK and ctx.invoked_subcommand != run.name and (reason := lost_output()):
+        keeps_log = ctx.invoked_subcommand in (run.name, watch.name)
+        if code == ExitCode.OK and not keeps_log and (reason := lost_output()):
             raise HostError(f"standard output: {reason}; the command is done, but what it printed is incomplete")
         return code
 
@@ -76,6 +67,7 @@ def commands() -> None:
     pipeline init            make a project that runs at once
     pipeline check           load the evaluator and play one genome on this computer
     pipeline run --gen 1     play the genomes in genomes/gen-0001/
+    pipeline watch           play each generation that appears in genomes/
     pipeline status          show the state of a generation
     pipeline verify          count again, independently
     pipeline vm status       show the state of the workers' virtual machines
@@ -118,68 +110,8 @@ def print_schema(of_agent: bool, out: Path | None) -> int:
     return ExitCode.OK
 
 
-@commands.command()
-@click.option(
-    "--gen",
-    "gen",
-    required=True,
-    help="The generation: 7, gen-7 or genomes/gen-0007.",
-    shell_complete=complete_generation,
-)
-@click.option("--retry-failed", is_flag=True, help="Try failed and skipped trials again.")
-@click.option("--fresh", is_flag=True, help="Start the generation again; old results are moved aside.")
-@click.option(
-    "--accept-evaluator", is_flag=True, help="Go on although the evaluator was changed; the results are then mixed."
-)
-@click.option(
-    "--only",
-    multiple=True,
-    metavar="NAME",
-    shell_complete=complete_genome,
-    help="Play this genome again, with the bytes its file has now, and no other; may be repeated.",
-)
-@click.option("-v", "--verbose", is_flag=True, help="Show every log record of this program.")
-@root_option
-def run(
-    gen: str,
-    retry_failed: bool,
-    fresh: bool,
-    accept_evaluator: bool,
-    only: tuple[str, ...],
-    verbose: bool,
-    root: Path,
-) -> int:
-    """Play every genome of a generation, or resume a stopped one.
-
-    Files that appear in its folder while it runs are played, too. A genome whose file changes keeps
-    the bytes that were read first, and is named. Ctrl-C stops gracefully; the same command resumes.
-    A finished generation is not played again; files that were added since are.
-    """
-    generation = parse_generation(gen)
-    if only and (fresh or retry_failed):
-        raise InputError("--only plays single genomes again; leave out --fresh and --retry-failed")
-    config = load_config(root)
-    console = Console(stderr=True)
-    _log_to(console, verbose=verbose)
-    with Host(root, config, root) as host:
-        if only:
-            host.begin_again(generation, only, accept_evaluator=accept_evaluator)
-        else:
-            host.begin(
-                generation,
-                fresh=fresh,
-                retry_failed=retry_failed,
-                accept_evaluator=accept_evaluator,
-                follow_folder=True,
-            )
-        gc.freeze()  # what was read stays until this process ends, so no collection has to look at it
-        if host.is_finished:
-            click.echo(f"generation {generation} is finished already; nothing is played")
-        elif host.outputs is not None and host.outputs.earlier is not None:
-            click.echo(f"generation {generation} begins again; its earlier results are in {host.outputs.earlier}")
-        with stopping_on_signals(host.stop), Monitor(console) as monitor:
-            ending = host.play(monitor.show, lambda facts: monitor.tell(facts, host.farm))
-    return _print_result(host, ending)
+commands.add_command(run)
+commands.add_command(watch)
 
 
 @commands.command("status")
@@ -291,64 +223,7 @@ def _print_error(text: str, code: int) -> int:
     return code
 
 
-def _print_result(host: Host, ending: Ending) -> int:
-    assert host.outputs is not None
-    counts = summary(host.farm)
-    failed = [genome for genome in host.farm.genomes if genome_status(genome) == "failed"]
-    click.echo(
-        f"generation {counts['generation']}: {counted(counts['submitted'], 'genome')}, "
-        f"{counts['completed']} completed, {counts['failed']} failed, {counts['open']} open, {counts['lost']} lost, "
-        f"{counts['duplicated']} duplicated; {counted(counts['attempts']['issued'], 'attempt')} in "
-        f"{duration(counts['wall_s'])}"
-    )
-    if (best := fittest(host.farm, host.config.generation.direction)) is not None:
-        click.echo(f"  best: {best.name}: {best.fitness:g}")
-    if mixed := mixed_text(counts["evaluators"]):
-        click.echo(f"  {mixed}; results.csv says which")
-    for line in _first([f"{genome.name}: {failure_reason(genome)}" for genome in failed], ", see results.csv"):
-        click.echo(f"  {line}")
-    for line in (*_first(ending.files.not_counted), *_first(ending.files.deleted)):
-        click.echo(f"  {line}")
-    click.echo(f"results: {host.outputs.folder}")
-    if ending.diagnosis:
-        fix = "correct it, then run the same command" + (" with --retry-failed" if failed else "")
-        raise StalledError(f"the farm cannot go on: {ending.diagnosis}\n{fix}")
-    if ending.stopped:
-        return _print_error("stopped; the same command resumes", ExitCode.STOPPED)
-    if failed:
-        click.echo(
-            f"to play what failed once more: pipeline run --gen {host.farm.generation} --retry-failed, "
-            "and --accept-evaluator if you have changed the game"
-        )
-    return ExitCode.FAILED if failed or ending.files.not_counted else ExitCode.OK
-
-
-def _first(lines: Sequence[str], where: str = "") -> list[str]:
-    """The first lines, and how many are left out."""
-    more = len(lines) - NAMED_MAX
-    return [*lines[:NAMED_MAX], f"… and {more} more{where}"] if more > 0 else list(lines)
-
-
 def _quiet_libraries() -> None:
     """Silences libraries that log what they also raise; smbprotocol logs whole messages, too."""
     for name in ("qemu.qmp", "smbprotocol"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
-class _LineHandler(logging.Handler):
-    """Prints each record on standard error, as it is when the record comes."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        click.echo(self.format(record), err=True)
-
-
-def _log_to(console: Console, *, verbose: bool) -> None:
-    form = "%(name)s: %(message)s" if verbose else "%(message)s"
-    handler: logging.Handler
-    if console.is_terminal:
-        handler = RichHandler(console=console, show_path=False, show_time=False, markup=False)
-    else:  # rich would break the lines at 80 columns
-        handler, form = _LineHandler(), f"%(levelname)s: {form}"
-    logging.basicConfig(level=logging.WARNING, format=form, handlers=[handler], force=True)
-    for name in LOGGERS:
-        logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.NOTSET)

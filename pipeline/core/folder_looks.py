@@ -5,7 +5,7 @@ a file that was renamed into the folder do, too. Looks may be closer: two at one
 Not here: looking and reading (`host.genome_folder`).
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
@@ -74,3 +74,9 @@ class FolderLooks:
     def note_read(self, name: str) -> None:
         """A file was read or refused as the last look showed it; it is complete again when that changes."""
         self._read[name] = self._last[name]
+
+    def note_unread(self, names: Iterable[str]) -> None:
+        """These files could not be read after all: each is reported as complete again."""
+        for name in names:
+            self._read.pop(name, None)
+        self._had_changes = True

@@ -5,7 +5,7 @@ Not here: which facts these are (`core.runs`), playing (`host`).
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -86,8 +86,11 @@ class GenerationOpener:
         accept_evaluator: bool,
         follow_folder: bool,
         params: Mapping[str, Params],
+        complete: Collection[str] | None = None,
     ) -> OpenedGeneration:
         """Opens a generation with the genomes of its folder and the params of some of them, or resumes it.
+
+        If it is opened, only the files in `complete` are read, by default all; others join later.
 
         Raises:
             InputError: it cannot be run as asked; nothing has changed. GenomeError if a genome is the reason.
@@ -98,10 +101,11 @@ class GenerationOpener:
             # Before the farm is switched: the attempts of another generation are not withdrawn for refused genomes.
             resumes = self._parts.ledger.has(generation) and not fresh
             read_files = ReadFiles(self._paths.read_files, files.snapshots)
-            intake = GenomeIntake(files, read_files, generation, follows=follow_folder, resumes=resumes)
+            following = {"follows": follow_folder, "resumes": resumes}
+            intake = GenomeIntake(files, read_files, generation, **following, complete=complete)
             try:
                 self._load(generation)
-                settings, genomes = self._settings(), rules.with_params(intake.genomes, params)
+                settings, genomes = self._settings(), rules.with_params(self._whole(intake.genomes, complete), params)
                 opening = rules.opening_facts(
                     self._farm, generation, genomes, settings, fresh=fresh, follow_folder=follow_folder
                 )
@@ -179,6 +183,11 @@ class GenerationOpener:
     @property
     def _farm(self) -> Farm:
         return self._parts.loop.farm  # another one after `_load`
+
+    def _whole(self, files: Sequence[GenomeFile], complete: Collection[str] | None) -> Sequence[GenomeFile]:
+        """Without the files that may be in the making: a run that is begun anew would take them."""
+        known = {genome.name for genome in self._farm.genomes}
+        return [file for file in files if complete is None or file.name in complete or file.name in known]
 
     def _settings(self) -> RunSettings:
         return self._config.run_settings(self._evaluator.version())

@@ -50,6 +50,7 @@ class FileNotes:
 
     not_counted: tuple[str, ...] = ()  #: about files in the folder without a fitness of their bytes
     deleted: tuple[str, ...] = ()
+    unread: frozenset[str] = frozenset()  #: names of files that were still being written, or used by another program
 
 
 @dataclass(slots=True)
@@ -99,6 +100,7 @@ class GenomeFolder:
         return FileNotes(
             (*lines, *(not_counted[name] for name in sorted(not_counted))),
             tuple(self._deleted[name] for name in sorted(self._deleted)),
+            frozenset(self._unfinished),
         )
 
     def wait_s(self, farm: Farm) -> float:

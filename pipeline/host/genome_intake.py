@@ -20,13 +20,23 @@ from pipeline.storage.snapshots import GenomeFiles
 class GenomeIntake:
     """The files of one folder. With `follows` it is looked at first, so that a file that changes later is noticed.
 
+    If the generation is not resumed, `complete` are the files to be read, by default all: others may be in the making.
+
     Raises:
-        GenomeError: a file cannot be a genome, or there is none. If the generation is resumed that is no reason.
+        GenomeError: a file cannot be a genome, or there is none. If the generation is resumed that is no reason, and
+            with `complete` only if none of these can be one.
         HostError: a snapshot cannot be written.
     """
 
     def __init__(
-        self, files: GenomeFiles, read_files: ReadFiles, generation: int, *, follows: bool, resumes: bool
+        self,
+        files: GenomeFiles,
+        read_files: ReadFiles,
+        generation: int,
+        *,
+        follows: bool,
+        resumes: bool,
+        complete: Collection[str] | None = None,
     ) -> None:
         self._generation, self._read_files = generation, read_files
         self._looked_at_ns = time.time_ns()
@@ -34,7 +44,11 @@ class GenomeIntake:
         self._known = read_files.unchanged(generation, self.before, files.bytes_max) if resumes else {}
         followed = self.before if follows and resumes else None
         #: what is in the folder, and for each file that is refused the reason
-        self.genomes, self.refused = _import_genomes(files, followed, self._known, resumes=resumes)
+        self.genomes, self.refused = (
+            _import_genomes(files, followed, self._known, resumes=resumes)
+            if resumes or complete is None
+            else _import_complete(files, complete)
+        )
 
     def remember(self) -> None:
         """Notes for the next start which files were read; without that they are read again."""
@@ -54,6 +68,15 @@ def _import_genomes(
             raise
         # The genomes are fixed; those whose files went missing still belong to the generation.
         return take_valid(files, followed or (), known)
+
+
+def _import_complete(files: GenomeFiles, names: Collection[str]) -> tuple[list[GenomeFile], dict[str, str]]:
+    """The genomes among these files, and why the others are none."""
+    files.snapshots.keep_new()
+    genomes, refused = take_valid(files, names, {})
+    if not genomes:
+        raise GenomeError("\n".join(refused.values()) or f"{files.folder}: no file there is complete")
+    return genomes, refused
 
 
 def stamps(files: GenomeFiles) -> dict[str, Stamp]:

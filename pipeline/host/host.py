@@ -9,7 +9,7 @@ and workers (`pipeline.core`).
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -151,12 +151,14 @@ class Host:
         accept_evaluator: bool = False,
         follow_folder: bool = False,
         params: Mapping[str, Params] | None = None,
+        complete: Collection[str] | None = None,
     ) -> None:
         """Opens a generation, or resumes it; `accept_evaluator` resumes one that was begun with another evaluator.
 
         With `follow_folder` files that appear while it is played join, and files that change are named: their genomes
         keep the bytes that were read first. Without it a genome whose file has other bytes is refused. `params` are
-        recorded with the genomes of these names that the generation does not have yet.
+        recorded with the genomes of these names that the generation does not have yet. With `complete`, a generation
+        that was never run begins with these files, and those that cannot be genomes are named; all others join later.
 
         Raises:
             InputError: it cannot be run as asked; nothing has changed. GenomeError if a genome is the reason.
@@ -169,6 +171,7 @@ class Host:
             accept_evaluator=accept_evaluator,
             follow_folder=follow_folder,
             params=params or {},
+            complete=complete,
         )
 
     def begin_again(self, generation: int, names: Sequence[str], *, accept_evaluator: bool = False) -> None:

@@ -123,7 +123,7 @@ class Snapshots:
         names = list(_genome_names(folder))
         taken: list[GenomeFile] = []
         problems: list[str] = []
-        self._new.clear()
+        self.keep_new()
         self._source = folder
         with ExitStack() as failing:
             failing.callback(self.discard_new)
@@ -139,8 +139,12 @@ class Snapshots:
             failing.pop_all()
         return taken
 
+    def keep_new(self) -> None:
+        """Keeps the snapshots that were made so far, whatever is refused later."""
+        self._new.clear()
+
     def discard_new(self) -> None:
-        """Deletes the snapshots that the last import made, because its genomes are refused: nothing refers to them."""
+        """Deletes the snapshots made since `keep_new`, because their genomes are refused: nothing refers to them."""
         for path in self._new:
             with contextlib.suppress(OSError):
                 _discard(path)
@@ -265,16 +269,7 @@ class GenomeFiles:
 
     def look_in_steps(self) -> Generator[None, None, dict[str, Stamp]]:
         """The same; after some files each the caller may do something else. Raises OSError."""
-        found: dict[str, Stamp] = {}
-        for number, name in enumerate(os.listdir(self.folder), 1):
-            if not is_ignored(name):
-                with contextlib.suppress(FileNotFoundError):
-                    # Not from `os.scandir`: Windows updates what a folder says of a file only when it is closed.
-                    info = os.lstat(f"{self.folder}{os.sep}{name}")
-                    found[name] = Stamp(info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
-            if number % LOOK_STEP == 0:
-                yield
-        return found
+        return look_in_steps(self.folder)
 
     def take(self, name: str) -> GenomeFile:
         """Copies a file into the snapshots. Raises GenomeError, FileInUseError or HostError."""
@@ -283,6 +278,23 @@ class GenomeFiles:
     def digest(self, name: str) -> str:
         """The digest of a file as it is now. Raises GenomeError or FileInUseError."""
         return self.snapshots.digest(self.folder, name, bytes_max=self.bytes_max)
+
+
+def look_in_steps(folder: Path) -> Generator[None, None, dict[str, Stamp]]:
+    """The files of a folder that are not ignored, with their stamps, some at each step.
+
+    Raises OSError: the folder cannot be listed.
+    """
+    found: dict[str, Stamp] = {}
+    for number, name in enumerate(os.listdir(folder), 1):
+        if not is_ignored(name):
+            with contextlib.suppress(FileNotFoundError):
+                # Not from `os.scandir`: Windows updates what a folder says of a file only when it is closed.
+                info = os.lstat(f"{folder}{os.sep}{name}")
+                found[name] = Stamp(info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
+        if number % LOOK_STEP == 0:
+            yield
+    return found
 
 
 def is_ignored(name: str) -> bool:

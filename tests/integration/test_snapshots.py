@@ -314,6 +314,18 @@ def test_refused_folder_leaves_only_earlier_snapshots(
     assert [path.name for path in kept()[0].parents[1].iterdir()] == [genome.sha256[:2]]
 
 
+def test_discarding_spares_what_was_kept(folder: Path, snapshots: Snapshots, kept: Callable[[], list[Path]]) -> None:
+    """The snapshots of an earlier generation, or of genomes that joined it."""
+    first = snapshots.import_file(folder, "good.json")
+    (folder / "new.json").write_bytes(b"new")
+    snapshots.keep_new()
+    snapshots.import_file(folder, "new.json")
+
+    snapshots.discard_new()
+
+    assert kept() == [Path(snapshots.path(first.sha256))]
+
+
 # -------------------------------------------------------------------------------------------- changes during the import
 
 

@@ -50,6 +50,7 @@ DOCUMENTS = (
     "docs/how-to/windows.md",
     "docs/how-to/editor-and-shell.md",
     "docs/how-to/your-game.md",
+    "docs/how-to/unattended.md",
     "docs/how-to/monitoring.md",
     "docs/how-to/notifications.md",
     "docs/how-to/metrics.md",

@@ -108,3 +108,17 @@ def test_complete_files_are_sorted() -> None:
         changes = looks.compare({"b": NEW, "a": NEWER}, ())
 
     assert changes.complete == ["a", "b"]
+
+
+def test_file_that_could_not_be_read_is_complete_again() -> None:
+    """It is the same as when it was reported, e.g. after another program has closed it."""
+    looks = Looks({"a": OLD})
+    for _ in range(2):
+        looks.compare({"a": OLD, "b": NEW}, ())
+    looks.looks.note_read("b")
+    assert looks.compare({"a": OLD, "b": NEW}, ()) == NOTHING
+
+    looks.looks.note_unread(["b", "gone"])
+
+    assert not looks.looks.is_as_before({"a": OLD, "b": NEW})
+    assert looks.compare({"a": OLD, "b": NEW}, ()) == Changes(["b"], set(), set())
