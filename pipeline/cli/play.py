@@ -21,6 +21,7 @@ from pipeline.core.runs import parse_generation
 from pipeline.errors import ExitCode, InputError, StalledError
 from pipeline.host.host import Ending, Host
 from pipeline.host.watch import Watch
+from pipeline.service.notify import ALIVE, READY, notify
 from pipeline.storage.event_log import LOGGERS
 from pipeline.ui.terminal import Monitor
 from pipeline.views.fact_text import counted, duration
@@ -111,7 +112,9 @@ def watch(until_idle: bool, verbose: bool, root: Path) -> int:
     """
     console = Console(stderr=True)
     _log_to(console, verbose=verbose)
-    with Watch(root, _Display(console)) as watched, stopping_on_signals(watched.stop):
+    watched = Watch(root, _Display(console), on_alive=lambda: notify(ALIVE))
+    with watched, stopping_on_signals(watched.stop):
+        notify(READY)
         if not until_idle:
             click.echo(f"watching {watched.folder}; Ctrl-C or SIGTERM stops", err=True)
         all_counted = watched.run(until_idle=until_idle)

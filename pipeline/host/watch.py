@@ -53,7 +53,9 @@ class Watch:
         LedgerError: the ledger is damaged, or of another version.
     """
 
-    def __init__(self, root: Path, display: Display) -> None:
+    def __init__(self, root: Path, display: Display, on_alive: Callable[[], None] = lambda: None) -> None:
+        """`on_alive` is called every few seconds, as long as this process neither waits nor hangs in a call."""
+        self._on_alive = on_alive
         self._root, self._paths, self._display = root, ProjectPaths(root), display
         self._due = DueGenerations()
         self._folders = WatchedFolders(self._paths, self._due, self._recorded)
@@ -80,6 +82,7 @@ class Watch:
             LedgerError: the ledger is damaged.
         """
         while not self._stop.is_set():
+            self._on_alive()
             if self._host is not None:
                 self._look()
                 if (generation := self._due.next_due(time.monotonic())) is not None:
@@ -235,7 +238,7 @@ class Watch:
             host.begin(generation, follow_folder=True, complete=self._due.complete(generation))
             self._due.note_begun(generation)
             self._played_at = time.monotonic()
-            ending = self._display.play(host, self._proceed, self._folders.step)
+            ending = self._display.play(host, self._proceed, self._between)
             self._played_at = time.monotonic()
         except InputError as error:
             self._postpone(generation, str(error))
@@ -258,6 +261,10 @@ class Watch:
         if ending.finished:
             self._said.pop(generation, None)
             self._said.pop(0, None)
+
+    def _between(self) -> None:
+        self._on_alive()
+        self._folders.step()
 
     def _proceed(self) -> bool:
         return not self._stop.is_set()

@@ -23,6 +23,8 @@ SAMBA = ("smbd", "smbpasswd")
 #: The libraries that Playwright's own Node.js needs.
 BROWSER = ("chromium", "libatomic.so.1")
 WINE = ("wine", "wineboot", "winecfg", "wineserver")
+#: For a manager of services that sees nothing of the others.
+SYSTEMD = ("systemctl", "systemd-analyze", "unshare", "nsenter", "mount")
 #: For `make test-vm`: its guests, and their image.
 GUESTS = (*QEMU, *TOOLS)
 
@@ -42,6 +44,7 @@ PACKAGES = {
     "smbd": "samba",
     "ssh-keygen": "openssh-client",
     "smbpasswd": "samba-common-bin",
+    **dict.fromkeys(("systemctl", "systemd-analyze"), "systemd"),
     "testparm": "samba-common-bin",
 }
 #: Packages that start a service when they are installed, and at each start of the system: no test needs it.

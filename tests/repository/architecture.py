@@ -113,6 +113,11 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "pipeline.inspection",
         "pipeline.views",
     ),
+    "pipeline.service": (
+        "inbox_agent.system.atomic_file",
+        "pipeline.errors",
+        "pipeline.paths",
+    ),
     "pipeline.api": (
         "inbox_agent.evaluation.environment",
         "inbox_agent.protocol.layout",
@@ -162,6 +167,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "pipeline.machines",
         "pipeline.paths",
         "pipeline.secrets",
+        "pipeline.service",
         "pipeline.storage",
         "pipeline.ui",
         "pipeline.views",

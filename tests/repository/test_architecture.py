@@ -65,6 +65,7 @@ ONE_PLACE = {
         "pipeline.cli.options",
         "pipeline.cli.play",
         "pipeline.cli.prune",
+        "pipeline.cli.service",
         "pipeline.cli.vm",
     },
     "rich": {"pipeline.cli.play", "pipeline.cli.inspect", "pipeline.ui.display", "pipeline.ui.terminal"},
