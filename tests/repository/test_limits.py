@@ -71,6 +71,8 @@ INTERNAL = {
     "pipeline.inspection.lookup.SUGGESTED_MAX",
     "pipeline.inspection.output_audit.LISTED_MAX",
     "pipeline.inspection.project_reader._NAMED_MAX",
+    "pipeline.service.definition._SLUG_MAX",
+    "pipeline.service.service_manager._REASON_MAX",
     "pipeline.shares.result_collector._NAMED_MAX",
     "pipeline.shares.smb.messages.CREDITS_MAX",
     "pipeline.storage.ledger_rows.ERROR_CHARS_MAX",
