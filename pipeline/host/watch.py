@@ -241,7 +241,11 @@ class Watch:
             ending = self._display.play(host, self._proceed, self._between)
             self._played_at = time.monotonic()
         except InputError as error:
-            self._postpone(generation, str(error))
+            if self._has_all(generation):  # other settings do not matter then
+                self._due.note_begun(generation)
+                self._due.note_ended(generation, time.monotonic(), finished=True)
+            else:
+                self._postpone(generation, str(error))
         except HostError as error:
             self._postpone_all(error)
             self._leave_host()
@@ -265,6 +269,11 @@ class Watch:
     def _between(self) -> None:
         self._on_alive()
         self._folders.step()
+
+    def _has_all(self, generation: int) -> bool:
+        """Whether it is finished, and all files that are complete are those of its genomes."""
+        run = self._recorded(generation)
+        return run.state is RunState.FINISHED and self._due.complete(generation) <= run.names
 
     def _proceed(self) -> bool:
         return not self._stop.is_set()

@@ -167,6 +167,26 @@ def test_refused_generation_stops_no_other(project: WatchedProject) -> None:
     assert_counted_once(project, 1, 2)
 
 
+def test_finished_generation_is_not_refused_for_other_settings(project: WatchedProject) -> None:
+    """When files of its genomes are touched: there is nothing to play, so they do not matter."""
+    project.add_genomes(games(1), 1)
+    watch = project.watch()
+    project.wait_until_finished(1, 1)
+    project.configure(workers=1, trials=2)
+    text = (project.folder(1) / "g000.json").read_text()
+    (project.folder(1) / "g000.json").unlink()
+    project.move_in(1, "g000.json", text)
+    project.add_genomes(games(1), 2)
+    project.wait_until_finished(2, 1)
+    project.add_genomes(games(1), 3)
+    project.wait_until_finished(3, 1)
+
+    assert project.stop(watch) == 0
+
+    assert not project.lines("WARNING")
+    assert_counted_once(project, 1, 2, 3)
+
+
 def test_stopped_watch_is_continued_by_the_next_one(project: WatchedProject) -> None:
     """After SIGTERM and after `kill -9`."""
     project.add_genomes({**games(2), **project.gated(1, after=2)}, 1)
