@@ -18,11 +18,7 @@ from tests.harness.farm_project import Commands
 from tests.harness.waiting import PATIENCE, eventually
 from tests.harness.watched_project import WatchedProject
 
-pytestmark = [
-    pytest.mark.processes,
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(os.name != "posix", reason="processes are killed and suspended by signals"),
-]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
 
 GENERATIONS, GENOMES, FAULTS = 20, 4, 30
 
