@@ -16,5 +16,6 @@ def lock_project(paths: ProjectPaths) -> FileLock:
         with disk_errors(paths.state):
             return FileLock(paths.lock)
     except AlreadyLocked as error:
-        reason = f"another `pipeline run` is at work here: {error}; wait for it or stop it"
+        reason = f"another process has this project open, such as `pipeline run` or `pipeline watch`: {error}"
+        reason += "; wait for it or stop it"
         raise ProjectBusyError(reason) from error

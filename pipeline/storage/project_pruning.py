@@ -141,7 +141,7 @@ def _snapshots(
     for digest, size_bytes in snapshots.stored():
         if digest not in still_needed.digests and (every or digest in of_chosen):
             path = Path(snapshots.path(digest))
-            yield Removal("snapshots of genomes", 0, path, DiskUse(1, size_bytes), (path.parent,)), digest
+            yield Removal("snapshots of genomes", 0, path, DiskUse(1, size_bytes), path.parent), digest
 
 
 def _of_state(

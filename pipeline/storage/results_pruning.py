@@ -31,7 +31,7 @@ class Removal:
     generation: int  #: 0: it is of no single one
     path: Path
     use: DiskUse
-    above: tuple[Path, ...] = ()  #: folders that are removed if they are empty then, from the inside out
+    folder: Path | None = None  #: is removed if it is empty then; at the end also the folder that it is in
 
 
 def removals_of_results(
@@ -46,36 +46,55 @@ def removals_of_results(
         return
     if is_folder(attempts := folder / ATTEMPTS):
         with_records = over if PrunedKind.RECORDS in kinds else ()
+        yield from _empty(attempts, generation)
         for name in sorted(os.listdir(attempts)):
             parts = [ATTEMPT_LOG, ATTEMPT_FILES] if name in without_files else []
             parts += [ATTEMPT_RESULT] if name in with_records else []
             if parts and is_folder(attempts / name):
-                for part in parts:
-                    what = "results" if part == ATTEMPT_RESULT else "logs and artifacts"
-                    yield from _removal(what, generation, attempts / name / part, (attempts / name, attempts))
+                yield from _removals_of_attempt(attempts / name, generation, parts)
     if PrunedKind.SET_ASIDE in kinds:
         yield from _removal("results that were set aside", generation, folder / SET_ASIDE)
     if PrunedKind.RECORDS in kinds:
         yield from _removal("results", generation, folder / RESULTS_JSONL)
 
 
-def _removal(what: str, generation: int, path: Path, above: tuple[Path, ...] = ()) -> Iterator[Removal]:
+def _removals_of_attempt(folder: Path, generation: int, parts: Iterable[str]) -> Iterator[Removal]:
+    yield from _empty(folder, generation)
+    for part in parts:
+        what = "results" if part == ATTEMPT_RESULT else "logs and artifacts"
+        yield from _removal(what, generation, folder / part, folder)
+
+
+def _empty(folder: Path, generation: int) -> Iterator[Removal]:
+    """A folder that a kill left."""
+    if not os.listdir(folder):
+        yield Removal("logs and artifacts", generation, folder, DiskUse(), folder)
+
+
+def _removal(what: str, generation: int, path: Path, folder: Path | None = None) -> Iterator[Removal]:
     if os.path.lexists(path):
-        yield Removal(what, generation, path, disk_use(path), above)
+        yield Removal(what, generation, path, disk_use(path), folder)
 
 
 def remove_all(removals: Iterable[Removal]) -> list[str]:
     """Removes them; returns what could not be removed, and why. The rest is removed nevertheless."""
-    problems = []
+    problems, emptied = [], dict[Path, None]()
     for removal in removals:
         try:
             retry_while_busy(partial(remove_tree, removal.path))
         except OSError as error:
             problems.append(f"{error.filename or removal.path}: {error.strerror}")
-        for folder in removal.above:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        if removal.folder is not None:
+            _remove_if_empty(removal.folder)
+            emptied[removal.folder.parent] = None
+    for folder in emptied:  # once: it takes longer the more was in it
+        _remove_if_empty(folder)
     return problems
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def remove_tree(path: Path) -> None:

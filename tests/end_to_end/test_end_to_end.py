@@ -278,7 +278,7 @@ def test_second_run_in_state_folder_is_refused(project: FarmProject) -> None:
     project.wait_until(lambda: project.playing("local-0"))
     code, out = project.run()
     assert code == 2
-    assert "another `pipeline run` is at work here" in out
+    assert "another process has this project open" in out
     first.kill()
     first.communicate()
     assert project.run()[0] == 0

@@ -134,7 +134,7 @@ def test_manually_restored_machines_get_new_epochs(project: FarmProject, pool: H
     host = project.start()
     project.wait_until(lambda: project.archived() >= 10)
     code, out = project.run("vm", verb, "--all", "--yes")
-    assert (code, "another `pipeline run` is at work here" in out) == (ExitCode.BAD_INPUT, True)
+    assert (code, "another process has this project open" in out) == (ExitCode.BAD_INPUT, True)
     host.kill()
     host.wait()
     for command in (("vm", verb, "--all", "--yes"), ("vm", "create", "--all")):

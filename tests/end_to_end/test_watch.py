@@ -214,7 +214,7 @@ def test_second_watch_and_run_are_refused(project: WatchedProject) -> None:
         code, out = project.run(*command)
 
         assert code == ExitCode.BAD_INPUT
-        assert "is at work here" in out
+        assert "has this project open" in out
         assert len(out.splitlines()) == 1
 
     project.wait_until_finished(1, 1)

@@ -206,7 +206,7 @@ def test_stuck_farm_raises_with_diagnosis(tmp_path: Path) -> None:
 
 def test_second_open_of_farm_is_refused(tmp_path: Path) -> None:
     """A second call for the same folder is refused; afterwards the folder is free again."""
-    with open_farm(tmp_path, evaluator=GAME, workers=1), pytest.raises(ProjectBusyError, match="at work here"):
+    with open_farm(tmp_path, evaluator=GAME, workers=1), pytest.raises(ProjectBusyError, match="has this project open"):
         open_farm(tmp_path, evaluator=GAME, workers=1).__enter__()
     with open_farm(tmp_path, evaluator=GAME, workers=1) as farm:
         assert farm.generation == 0

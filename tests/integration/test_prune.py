@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import open_farm
+from pipeline import open_executor, open_farm
 from pipeline.cli import main
 from pipeline.config import load_config
 from pipeline.errors import ExitCode
@@ -18,6 +18,7 @@ from pipeline.host.host import Host
 from pipeline.paths import ProjectPaths
 from pipeline.storage.pruned_record import PRUNED_BYTES_MAX
 from tests.harness.command_line import pipeline
+from tests.harness.other_user import allow_traversal, as_unprivileged_user
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links of POSIX")
@@ -160,6 +161,15 @@ def test_second_time_there_is_nothing_to_remove(project: Path, capsys: pytest.Ca
     assert files_in(project / "results") == {
         name.removeprefix("results/"): data for name, data in before.items() if name.startswith("results/")
     }
+
+
+def test_empty_folder_that_a_kill_left_goes(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prune(capsys, project)
+    (results_of(project) / "attempts" / attempts_of(project)["first"]).mkdir(parents=True)
+
+    prune(capsys, project)
+
+    assert not (results_of(project) / "attempts").exists()
 
 
 def test_young_generations_keep_everything(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -306,6 +316,20 @@ def test_shared_values_stay_while_a_call_has_their_digest(unfinished: Path, caps
     prune(capsys, unfinished)
 
     assert set(os.listdir(shared)) == {f"{digest(b'value')}.pickle", f"{inner}.pickle", "mine.txt"}
+
+
+def test_shared_value_of_real_calls_stays_while_their_run_is_young(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_executor(tmp_path, workers=1) as executor:
+        assert executor.submit(sum, executor.shared([1, 2, 3])).result() == 6
+    shared = tmp_path / "state/shared"
+
+    assert pipeline(capsys, "prune", "--older-than", "1h", "--root", tmp_path)[0] == ExitCode.OK
+    assert len(os.listdir(shared)) == 1
+    prune(capsys, tmp_path)
+
+    assert os.listdir(shared) == []
 
 
 def test_pruned_generation_can_be_played_again(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -465,6 +489,7 @@ def test_project_is_verified_after_a_kill_at_any_instant(project: Path, capsys: 
         assert code == ExitCode.OK, lines
 
     assert kills > 4
+    assert not list(project.glob("results/*/attempts"))
     assert [set(files_in(results_of(project, number))) for number in (1, 2)] == [{"pruned.json", *TABLES}] * 2
     assert snapshots_of(project) == set()
     assert verified(capsys, project)[0] == ExitCode.OK
@@ -479,9 +504,49 @@ def test_running_host_is_not_disturbed(project: Path, capsys: pytest.CaptureFixt
         foreseen = prune(capsys, project, "--what-if")
 
     assert (code, err.count("\n")) == (ExitCode.BAD_INPUT, 1)
-    assert "another `pipeline run` is at work here" in err
+    assert "another process has this project open" in err
     assert files_in(project / "results") == before
     assert "would be freed" in foreseen
+
+
+@posix
+def test_what_cannot_be_removed_is_named_and_the_rest_is_removed(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line and exit code 3; the same command goes on when the rights are corrected."""
+    allow_traversal(project)
+    for path in (project, *project.rglob("*")):
+        path.chmod(0o777)
+    kept = results_of(project) / "attempts" / attempts_of(project)["first"] / "files"
+    kept.chmod(0o555)
+    with as_unprivileged_user():
+        code, _out, err = pipeline(capsys, "prune", "--older-than", "0d", "--gen", "1", "--root", project)
+    kept.chmod(0o755)
+
+    assert (code, err.count("\n")) == (ExitCode.STOPPED, 1)
+    assert "cannot be removed: " in err and "replay.bin: Permission denied; the rest is removed" in err
+    assert set(os.listdir(results_of(project) / "attempts")) == {kept.parent.name, attempts_of(project)["elite"]}
+    assert verified(capsys, project)[0] == ExitCode.OK
+    prune(capsys, project)
+    assert not (results_of(project) / "attempts").exists()
+
+
+def test_nothing_is_removed_if_it_cannot_be_recorded(
+    project: Path, tiny_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A disk that is full to the last byte."""
+    root = Path(shutil.copytree(project, tiny_disk / "project"))
+    with (tiny_disk / "filler").open("wb") as filler:
+        while free := os.statvfs(tiny_disk).f_bavail:
+            filler.write(bytes(free * os.statvfs(tiny_disk).f_frsize))
+            filler.flush()
+    before = files_in(root / "results")
+
+    code, _out, err = pipeline(capsys, "prune", "--older-than", "0d", "--root", root)
+
+    assert (code, err.count("\n")) == (ExitCode.STOPPED, 1)
+    assert "; nothing is lost" in err
+    assert files_in(root / "results") == before
 
 
 @posix
@@ -588,6 +653,21 @@ def test_finished_generation_that_was_not_tidied_is_by_the_next_run(
     pipeline(capsys, "run", "--gen", "1", "--root", project)
 
     assert not (results_of(project) / "attempts").exists()
+    assert (results_of(project, 2) / "attempts").exists()
+
+
+def test_files_that_cannot_be_removed_are_no_failure_of_a_run(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The results are complete. One warning says why they stay."""
+    path = project / "pipeline.toml"
+    path.write_text(path.read_text().replace("[generation]\n", '[generation]\nkeep = "results"\n'))
+    (results_of(project, 2) / "pruned.json").write_bytes(b"{")
+
+    code, _out, err = pipeline(capsys, "run", "--gen", "2", "--root", project)
+
+    assert (code, err.count("\n")) == (ExitCode.OK, 1)
+    assert err.startswith('WARNING: keep = "results": cannot be removed: ')
     assert (results_of(project, 2) / "attempts").exists()
 
 
