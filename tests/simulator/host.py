@@ -478,7 +478,7 @@ class SimulatedHost:
         self.world.fired["system crash"] += 1
         for machine in self.machines.values():
             self.world.bystanders |= machine.playing - {culprit} if culprit else set()
-            machine.kill_agent()
+            machine.end_with_host()
             machine.disk.lose_power(self.world)
         if self.loop is not None:
             self._end(self._incarnation)
@@ -493,5 +493,5 @@ class SimulatedHost:
             self._executor.end(graceful=graceful)
         if self.world.options.local and not self.second_farm:
             for machine in self.machines.values():
-                machine.kill_agent()
+                machine.end_with_host()
         self.world.schedule(self.world.rng.uniform(0.2, 4.0), self.start)

@@ -94,6 +94,7 @@ class SimulatedMachine:
         #: crashes the system that a local agent shares with its host; takes the attempt that is the cause
         self.crash_system: Callable[[str], None] = lambda _attempt: None
         self.clock_s = 0.0  #: offset of the agent's clock from the world's
+        self._hosts_ended = 0
         self._turn = 0  #: which chain of agent steps is the current one
         self._checkpoints: deque[Checkpoint] = deque(maxlen=4)
         self._evaluator = SimulatedEvaluator(self)
@@ -475,6 +476,15 @@ class SimulatedMachine:
         self.evaluator_is_broken = self.corrupts = False
         self.disk.held.clear()
 
+    def end_with_host(self) -> None:
+        """Ends a local worker's agent, also one that its host was about to start."""
+        self._hosts_ended += 1
+        self.kill_agent()
+
+    def _start_soon(self) -> None:
+        hosts_ended = self._hosts_ended
+        self.world.schedule(AGENT_START_S, lambda: self._start_if_none() if hosts_ended == self._hosts_ended else None)
+
     def _start_if_none(self) -> None:
         if self.agent is None and self.is_up and self.frozen_at is None:
             self.start_agent()
@@ -526,7 +536,7 @@ class SimulatedMachine:
             case RecoveryAction.RESTART_AGENT:
                 if self.frozen_at is None:
                     self.kill_agent()
-                    self.world.schedule(AGENT_START_S, self._start_if_none)
+                    self._start_soon()
             case RecoveryAction.REBOOT:
                 self.busy_until = self.world.now + SHUTDOWN_LIMIT_S
                 if self.frozen_at is None:
