@@ -24,6 +24,10 @@ FIX = "restore the state folder from a backup, or move it away to begin a new fa
 Row = tuple[int, float, int, int, dict[str, Any]]  #: number, time, generation, run and fact
 
 
+#: Settings that generations have had since, with the value that stands for those before.
+ADDED_SETTINGS = {"seeds": "per-generation", "reuse": "none"}
+
+
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     """A state folder as version 2 left it."""
@@ -35,7 +39,11 @@ def version_2(folder: Path) -> list[Row]:
     """The facts of a ledger of version 2, read without the code under test."""
     with contextlib.closing(sqlite3.connect(folder / LEDGER_FILE)) as db:
         query = "SELECT seq, at, generation, run, body FROM facts ORDER BY seq"
-        return [(seq, at, generation, run, json.loads(body)) for seq, at, generation, run, body in db.execute(query)]
+        rows = [(*row[:4], json.loads(row[4])) for row in db.execute(query)]
+    for _seq, _at, _generation, _run, fact in rows:
+        if fact["fact"] == "run_opened":
+            fact["settings"] |= ADDED_SETTINGS
+    return rows
 
 
 def migrated(folder: Path) -> list[Row]:
