@@ -4,6 +4,8 @@ Exits with 1 if a test failed, or if too many were left out.
 """
 
 import argparse
+import codecs
+import os
 import subprocess
 import sys
 import threading
@@ -24,6 +26,10 @@ LAST_OUTPUT_S = 2.0
 PLAY_LIMIT_S = 3000.0
 END_LIMIT_S = 60.0  #: for pytest to print its summary and end after it wrote its report
 POLL_S = 1.0
+#: Without output, before Wine is ended and everything is played again, once: a test in a call from which Wine does not
+#: return cannot run into its own time limit.
+STALL_LIMIT_S = 420.0
+_STALLED = -1
 #: So many failed tests are played once more, alone: Wine loses a process now and then if many start at a time, and the
 #: test that waits for it runs out of time. A test that fails alone, too, is a failure.
 PLAYED_AGAIN_MAX = 5
@@ -45,8 +51,11 @@ def main() -> int:
     )
     if chosen:
         return _play(python, chosen, REPORT)
-    if (code := _play(python, ["-n", str(WORKERS), "--dist", "worksteal"], REPORT)) and not _pass_alone(python):
-        return code
+    everything = ["-n", str(WORKERS), "--dist", "worksteal"]
+    if (code := _play(python, everything, REPORT)) == _STALLED:
+        code = _play(python, everything, REPORT)
+    if code and not _pass_alone(python):
+        return 1
     return _conclude(show_all=args.all)
 
 
@@ -70,7 +79,7 @@ def _failed(report: Path) -> list[str]:
 
 
 def _play(python: WindowsPython, chosen: list[str], report: Path) -> int:
-    """Runs pytest under Wine; returns its exit code, or 1 if it did not end within its limit."""
+    """Runs pytest under Wine; returns its exit code, 1 if it did not end within its limit, or `_STALLED`."""
     report.parent.mkdir(exist_ok=True)
     report.unlink(missing_ok=True)
     pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
@@ -85,9 +94,9 @@ def _play(python: WindowsPython, chosen: list[str], report: Path) -> int:
     ) as process:
         assert process.stdout is not None
         # Wine's services also hold the other end of the pipe and keep running, so its end of file says nothing.
-        reader = threading.Thread(target=_pass_on, args=(process.stdout,), daemon=True)
+        reader = _Reader(process.stdout)
         reader.start()
-        code = _exit_code(process, report)
+        code = _exit_code(process, report, reader)
         reader.join(LAST_OUTPUT_S)
         python.end()
         process.kill()  # Wine's end ends it; only a program that Wine has lost is still there
@@ -95,7 +104,7 @@ def _play(python: WindowsPython, chosen: list[str], report: Path) -> int:
     return code
 
 
-def _exit_code(process: subprocess.Popen[bytes], report: Path) -> int:
+def _exit_code(process: subprocess.Popen[bytes], report: Path, reader: "_Reader") -> int:
     """Waits for pytest's end. Its report decides if the process does not end: Wine can lose the end of one."""
     began = time.monotonic()
     reported_at = None
@@ -106,6 +115,9 @@ def _exit_code(process: subprocess.Popen[bytes], report: Path) -> int:
         if reported_at is not None and now - reported_at > END_LIMIT_S:
             print(f"test-windows: pytest wrote its report and did not end within {END_LIMIT_S:g} s", file=sys.stderr)
             return int(bool(_failed(report)))
+        if now - reader.last_at > STALL_LIMIT_S:
+            print(f"test-windows: Wine is ended, after {STALL_LIMIT_S:g} s without output", file=sys.stderr)
+            return _STALLED
         if now - began > PLAY_LIMIT_S:
             print(f"test-windows: pytest did not end within {PLAY_LIMIT_S:g} s", file=sys.stderr)
             return 1
@@ -113,9 +125,19 @@ def _exit_code(process: subprocess.Popen[bytes], report: Path) -> int:
     return process.returncode
 
 
-def _pass_on(stream: IO[bytes]) -> None:
-    for line in stream:
-        print(line.decode("utf-8", "replace").rstrip(), flush=True)
+class _Reader(threading.Thread):
+    """Passes output on, and notes when some came last."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        super().__init__(daemon=True)
+        self._stream = stream
+        self.last_at = time.monotonic()
+
+    def run(self) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        while chunk := os.read(self._stream.fileno(), 65536):
+            self.last_at = time.monotonic()
+            print(decoder.decode(chunk).replace("\r\n", "\n"), end="", flush=True)
 
 
 def _conclude(*, show_all: bool) -> int:
