@@ -7,9 +7,9 @@ Not here: names and labels (`views.metrics`), the text format (`ui.metrics_text`
 import contextlib
 import shutil
 import time
-from importlib.metadata import version
 from pathlib import Path
 
+from inbox_agent.identity import agent_version
 from pipeline.core.farm import IllegalFact
 from pipeline.errors import PipelineError
 from pipeline.inspection.current_reader import CurrentReader
@@ -75,7 +75,7 @@ class MetricsReader:
         for entry in reader.entries(after=self._seq):
             self._counts.note(entry)
             self._seq = entry.seq
-            if time.monotonic() > until:
+            if time.monotonic() >= until:
                 return self._seq >= reader.facts
         return True
 
@@ -85,7 +85,7 @@ class MetricsReader:
             size = self._ledger.stat().st_size
         folders = {"state": self._paths.state, "results": self._paths.all_results}
         disks = {name: disk for name, folder in folders.items() if (disk := _disk(folder, self._root)) is not None}
-        return Surroundings(version=version("genome-pipeline"), at=time.time(), disks=disks, ledger_bytes=size)
+        return Surroundings(version=agent_version(), at=time.time(), disks=disks, ledger_bytes=size)
 
 
 def _disk(folder: Path, root: Path) -> Disk | None:

@@ -79,6 +79,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "pipeline.views",
     ),
     "pipeline.inspection": (
+        "inbox_agent.identity",
         "inbox_agent.protocol",
         "pipeline.config",
         "pipeline.core",
