@@ -20,6 +20,7 @@ from pipeline.views.metrics import HistogramMetric, Metric
 from pipeline.views.progress import measure_progress
 from tests.harness.core import CoreHarness
 from tests.harness.served_project import answer_of, here, served, status
+from tests.harness.waiting import eventually
 from tests.programs.faulty_run import HOSTILE, faulty_project
 
 pytestmark = pytest.mark.timeout(60)
@@ -200,8 +201,8 @@ def test_metrics_before_the_first_run(empty: Path) -> None:
         assert ("pipeline_generation", ()) not in before
         assert answer_of(f"{address}data")[0] == 404
         append(empty, 1, *begun(1))
-        assert scraped(address)["pipeline_generation", ()] == 1
-        assert status(f"{address}data") == 200
+        assert eventually(lambda: scraped(address).get(("pipeline_generation", ())) == 1)
+        assert eventually(lambda: status(f"{address}data") == 200)
 
 
 @pytest.mark.parametrize("damage", [b"", b"no database", b"SQLite format 3\0" + b"\xff" * 500])
