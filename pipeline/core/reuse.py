@@ -39,8 +39,8 @@ class _Result:
 class EarlierResults:
     """The completed trials of one generation, and how far the open one was compared with them."""
 
-    def __init__(self, settings: RunSettings | None = None, results: dict[_Game, _Result] | None = None) -> None:
-        self._settings, self._results = settings, results or {}
+    def __init__(self, settings: RunSettings | None, results: dict[_Game, _Result]) -> None:
+        self._settings, self._results = settings, results
         self._compared = 0  #: genomes of the open generation
 
     def settle(self, tx: Transaction) -> None:

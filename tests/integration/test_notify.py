@@ -23,7 +23,7 @@ def test_states_arrive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: st
         assert [manager.recv(100), manager.recv(100)] == [b"READY=1", b"WATCHDOG=1"]
 
 
-@pytest.mark.parametrize("address", ["", "relative", "/nowhere/at/all", "@nobody-listens"])
+@pytest.mark.parametrize("address", ["", "relative", "/nowhere/at/all", "@no-such-socket"])
 def test_no_manager_is_no_error(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     """A terminal has none, and one may have ended."""
     monkeypatch.setenv("NOTIFY_SOCKET", address)

@@ -1,6 +1,6 @@
 """`python -m tests.windows [pytest arguments]`: the test suite on Windows CPython under Wine.
 
-Exits with 1 if a test failed, or if too many were left out.
+Exits with 1 if a test failed, also when it was played again alone, or if too many were left out.
 """
 
 import argparse
