@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from qemu.qmp import ConnectError, ExecInterruptedError, ExecuteError, Message, QMPClient, QMPError
+from qemu.qmp.qmp_client import GreetingError
 
 from hyperv_ops.machines import MachineError, Trouble, one_line
 
@@ -21,6 +22,7 @@ ASK_LIMIT_S = 10.0
 SOCKET_PATH_MAX = 107  #: Source: unix(7), sun_path
 ANSWER_BYTES_MAX = 1024 * 1024  #: of one conversation, events included
 _RETRY_S, _GOODBYE_S, _STALE_MAX = 0.05, 1.0, 100
+_OTHER_GREETINGS = 5  #: connections that may begin with another message than the greeting
 
 
 class Command(Protocol):
@@ -92,11 +94,16 @@ class QmpConnection:
                 await _goodbye(client)
 
     async def _connect(self, client: QMPClient) -> None:
+        other_messages = 0
         while True:
             try:
                 return await client.connect(str(self._socket))
             except ConnectError as error:
-                if not isinstance(error.exc, BlockingIOError):  # two other clients already: one served, one waiting
+                # QEMU sends what an earlier client did not read, or an event, to the next client before the greeting.
+                is_other_message = isinstance(error.exc, GreetingError)
+                other_messages += is_other_message
+                is_busy = isinstance(error.exc, BlockingIOError)  # two other clients: one served, one waiting
+                if not is_busy and (not is_other_message or other_messages > _OTHER_GREETINGS):
                     raise
             await asyncio.sleep(_RETRY_S)
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -331,6 +331,45 @@ def test_old_guest_agent_responses_are_discarded(tmp_path: Path) -> None:
     with answering(tmp_path / "guest", late=b'{"return": {"pid": 1}, "id": "__qmp#00000"}\n'):
         line = QmpConnection("vm-1", tmp_path / "guest", guest=True)
         assert line.ask("guest-exec", {"path": "/bin/true"}) == {"pid": 2}
+
+
+@contextmanager
+def greeting_late(path: Path, late: list[bytes]) -> Iterator[None]:
+    """A monitor that begins each connection with the next line of `late`, and those after them with the greeting."""
+    with socket.socket(socket.AF_UNIX) as monitor:
+        monitor.bind(str(path))
+        monitor.listen()
+
+        def answer() -> None:
+            while True:
+                caller, _ = monitor.accept()
+                with caller, suppress(OSError):
+                    if late:
+                        caller.sendall(late.pop(0) + b"\n")
+                    caller.sendall(b'{"QMP": {"version": {}, "capabilities": []}}\n')
+                    while asked := caller.recv(65536):
+                        named = {key: value for key, value in orjson.loads(asked).items() if key == "id"}
+                        caller.sendall(orjson.dumps({"return": {}, **named}) + b"\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        yield
+
+
+def test_message_for_an_earlier_client_before_the_greeting_is_skipped(tmp_path: Path) -> None:
+    """QEMU sends it to the next client; a new connection begins with the greeting."""
+    late = [
+        b'{"return": {}, "id": "__qmp#00001"}',
+        b'{"event": "RESUME", "timestamp": {"seconds": 1, "microseconds": 2}}',
+    ]
+    with greeting_late(tmp_path / "monitor", late):
+        assert QmpConnection("vm-1", tmp_path / "monitor").ask("cont", timeout_s=10.0) == {}
+
+
+def test_monitor_that_never_greets_is_unreachable(tmp_path: Path) -> None:
+    late = [b'{"return": {}, "id": "__qmp#00001"}'] * 100
+    with greeting_late(tmp_path / "monitor", late), pytest.raises(MachineError) as caught:
+        QmpConnection("vm-1", tmp_path / "monitor").ask("cont", timeout_s=10.0)
+    assert caught.value.trouble is Trouble.UNREACHABLE
 
 
 def test_unwritable_heartbeat_file_is_ignored(tmp_path: Path) -> None:
