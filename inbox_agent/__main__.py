@@ -13,18 +13,30 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from msgspec.structs import asdict
 
-from inbox_agent.agent import Agent, OtherAgentActive
-from inbox_agent.arguments import LOCK, agent_parser, doctor_parser, evaluator_table, share_folder, state_folder
+from inbox_agent.agent import Agent
+from inbox_agent.arguments import (
+    DEPLOYED,
+    LOCK,
+    SCRATCH,
+    PlayedEvaluator,
+    agent_parser,
+    doctor_parser,
+    played_evaluator,
+    share_folder,
+    state_folder,
+)
+from inbox_agent.deployments import DeployedEvaluators, DeploymentIntake, DeploymentRefused, no_evaluator
 from inbox_agent.doctor import CheckTarget, check_agent
-from inbox_agent.evaluation.versioned import VersionedEvaluator
+from inbox_agent.evaluation.versioned import EvaluatorSource, VersionedEvaluator
 from inbox_agent.evaluator_files import EvaluatorFiles
 from inbox_agent.evaluators import WorkerPlace, make_evaluator
 from inbox_agent.identity import make_identity
+from inbox_agent.other_agents import OtherAgentActive
 from inbox_agent.protocol.files import ShareError
 from inbox_agent.protocol.layout import AGENT_LOCK, INBOX, ORDERS, STATUS
 from inbox_agent.protocol.local_files import LocalFiles
@@ -51,11 +63,11 @@ def main(argv: list[str] | None = None) -> int:
     args = agent_parser().parse_args(words)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        table, folder = evaluator_table(args)
+        played = played_evaluator(args)
         share, state = share_folder(args), state_folder(args)
         files = LocalFiles(share)
         with _locked(share, files, state, share_is_local=not args.foreign_disk):
-            return _run(args, table, folder, files, state)
+            return _run(args, played, files, state)
     except SettingsError as error:
         print(f"inbox-agent: {error}", file=sys.stderr)
         return 2
@@ -93,15 +105,22 @@ def _locked(share: Path, files: LocalFiles, state: Path, *, share_is_local: bool
         yield
 
 
-def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, files: LocalFiles, state: Path) -> int:
-    log.info("watches %s, plays %s of %s", os.path.abspath(files.root), table, folder)
-    if table.command is not None and not any("{genome}" in argument for argument in table.command):
+def _run(args: argparse.Namespace, played: PlayedEvaluator, files: LocalFiles, state: Path) -> int:
+    log.info("watches %s, plays %s of %s", os.path.abspath(files.root), played.table, played.folder)
+    command = played.table.command
+    if command is not None and not any("{genome}" in argument for argument in command):
         log.warning('no argument of the command is "{genome}", so the program must find its genome itself; %s', _QUOTES)
     with _state_errors():
         # Kills leftover processes of a previous agent: nothing is claimed while an old evaluation may still run.
         tree = ProcessTree(state / PROCESSES_FILE)
-        in_scratch = make_evaluator(table, folder, state / "scratch", tree, WorkerPlace(args.worker, args.workers))
-    evaluator = VersionedEvaluator(in_scratch, EvaluatorFiles(table, folder).look, str(table))
+
+    def make(table: EvaluatorTable, folder: Path) -> EvaluatorSource:
+        in_scratch = make_evaluator(table, folder, state / SCRATCH, tree, WorkerPlace(args.worker, args.workers))
+        return EvaluatorSource(in_scratch, EvaluatorFiles(table, folder).look, str(table))
+
+    deployed = DeployedEvaluators(state / DEPLOYED, played.table) if played.accepts_others else None
+    with _state_errors():
+        evaluator = VersionedEvaluator(_first_evaluator(played, deployed, make))
     wakeup, stop, parent_ended = Wakeup(), threading.Event(), threading.Event()
     watcher = FolderWatcher({"inbox": files.root / INBOX}, wakeup.set, suffixes=ORDERS)
     agent = Agent(
@@ -113,6 +132,7 @@ def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, files: L
         session=look_at_session,
         share_is_local=not args.foreign_disk,
         host_is_local=args.leave_with_parent,
+        deployments=DeploymentIntake(files, deployed, make, time.monotonic) if deployed is not None else None,
         limits=AgentLimits(poll_s=args.poll, beat_s=args.beat),
     )
     _stop_on_signals(stop, wakeup)
@@ -134,6 +154,20 @@ def _run(args: argparse.Namespace, table: EvaluatorTable, folder: Path, files: L
     return 0
 
 
+def _first_evaluator(
+    played: PlayedEvaluator,
+    deployed: DeployedEvaluators | None,
+    make: Callable[[EvaluatorTable, Path], EvaluatorSource],
+) -> EvaluatorSource:
+    """The evaluator that was deployed last, else the agent's own."""
+    if deployed is not None and (record := deployed.current()) is not None:
+        try:
+            return make(deployed.table_of(record), deployed.folder_of(record))
+        except DeploymentRefused as error:
+            log.warning("the deployed evaluator cannot be played: %s", error)
+    return make(played.table, played.folder) if played.table.is_playable else no_evaluator()
+
+
 @contextlib.contextmanager
 def _state_errors() -> Iterator[None]:
     """Raises SettingsError for a state folder that cannot be made or written."""
@@ -149,11 +183,12 @@ def _diagnose(argv: list[str]) -> int:
     """Runs `inbox-agent doctor`."""
     args = doctor_parser().parse_args(argv)
     try:
-        table, folder = evaluator_table(args)
+        played = played_evaluator(args)
         genome = Path(args.genome) if args.genome else None
         if genome is not None and not genome.is_file():
             raise SettingsError(f"--genome {genome}: no such file")
         state = state_folder(args)
+        table, folder = _checked_evaluator(played, state)
     except SettingsError as error:
         print(f"inbox-agent doctor: {error}", file=sys.stderr)
         return 2
@@ -176,6 +211,15 @@ def _diagnose(argv: list[str]) -> int:
         print(f"inbox-agent doctor: standard output: {reason}; what was printed is incomplete", file=sys.stderr)
         return 1
     return int(not all(item.ok for item in items))
+
+
+def _checked_evaluator(played: PlayedEvaluator, state: Path) -> tuple[EvaluatorTable, Path]:
+    """Table and folder of the evaluator that the agent plays: the one that was deployed last, if there is one."""
+    deployed = DeployedEvaluators(state / DEPLOYED, played.table)
+    if played.accepts_others and (record := deployed.current()) is not None:
+        with contextlib.suppress(DeploymentRefused):
+            return deployed.table_of(record), deployed.folder_of(record)
+    return played.table, played.folder
 
 
 def _stop_on_signals(stop: threading.Event, wakeup: Wakeup) -> None:

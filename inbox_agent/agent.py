@@ -12,10 +12,12 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Protocol
 
+from inbox_agent.deployments import DeploymentIntake
 from inbox_agent.evaluation.protocol import EvaluationJob, EvaluationResult
 from inbox_agent.evaluation.versioned import LoadStatus, VersionedEvaluator
 from inbox_agent.identity import AgentIdentity
 from inbox_agent.loading import EvaluatorLoader
+from inbox_agent.other_agents import OtherAgentActive, OtherAgents
 from inbox_agent.planner import (
     Clean,
     ReportUnplayed,
@@ -23,6 +25,7 @@ from inbox_agent.planner import (
     ShareState,
     Step,
     Stop,
+    TakeDeployment,
     Wait,
     apply_step,
     next_start,
@@ -34,7 +37,6 @@ from inbox_agent.protocol.files import (
     FileInvalid,
     FileMissing,
     FileRefused,
-    ShareError,
     ShareFiles,
     ShareFull,
     Unavailable,
@@ -53,7 +55,7 @@ from inbox_agent.protocol.layout import (
     StartedRecord,
     StartRecord,
 )
-from inbox_agent.protocol.readers import read_heartbeat, read_record
+from inbox_agent.protocol.readers import read_record
 from inbox_agent.results import ResultWriter
 from inbox_agent.share_scanner import DEFAULT_LIMITS, AgentLimits, ShareScanner
 from inbox_agent.system.desktop import DesktopSession
@@ -73,10 +75,6 @@ class Waitable(Protocol):
         """Waits until a record may have arrived or the timeout has passed."""
 
 
-class OtherAgentActive(Exception):
-    """Another agent is active on this share; this one must end."""
-
-
 class Agent:
     """Evaluates the genomes of one share. `step` does one round; `wait` waits for the next."""
 
@@ -91,11 +89,13 @@ class Agent:
         session: Callable[[], DesktopSession] = DesktopSession,
         share_is_local: bool = True,
         host_is_local: bool = False,
+        deployments: DeploymentIntake | None = None,
         limits: AgentLimits = DEFAULT_LIMITS,
     ) -> None:
         self._files, self._evaluator, self._identity, self._wakeup = files, evaluator, identity, wakeup
         self._clock, self._session, self._share_is_local, self._limits = clock, session, share_is_local, limits
         self._host_is_local = host_is_local  #: both end when the operating system does
+        self._deployments = deployments  #: None: this agent takes none
         self._running: StartRecord | None = None
         self._finished: EvaluationResult | None = None
         self._loader = EvaluatorLoader(evaluator, files, clock)
@@ -107,10 +107,7 @@ class Agent:
         self._heartbeat_due = 0.0
         self._problem = ""  #: of the share, as it was logged last
         self._reported: tuple[HostRecord | None, LoadStatus | None] = (None, None)  #: in the last heartbeat
-        self._other_agent: tuple[str, int] | None = None
-        self._announced = False
-        self._knows_predecessor = not share_is_local
-        self._watching_until = None if share_is_local else clock() + limits.newcomer_beats * limits.beat_s
+        self._other_agents = OtherAgents(files, identity.run_id, clock, limits, share_is_local=share_is_local)
 
     @property
     def playing(self) -> bool:
@@ -121,7 +118,7 @@ class Agent:
         """Waits for the evaluator while it runs or loads, for a change notification otherwise."""
         if self.playing:
             self._finished = self._evaluator.wait(seconds)
-        elif self._watching_until is None and self._loader.status.is_loading:
+        elif not self._other_agents.is_watching and self._loader.status.is_loading:
             self._loader.wait(seconds)
         else:
             self._wakeup.wait(seconds)
@@ -132,8 +129,8 @@ class Agent:
         Raises:
             OtherAgentActive: another agent writes heartbeats on this share.
         """
-        if self._watching_until is not None:
-            return self._watch_for_other_agent()
+        if self._other_agents.is_watching:
+            return self._other_agents.watch(lambda: self._write_heartbeat(None))
         parts = (self._check_for_newer_agent, self._report_finished, self._scan_and_act)
         well = [self._try(part) for part in parts]
         if not all(well):
@@ -180,7 +177,7 @@ class Agent:
                 self._scanner.keep(apply_step(state, step))
                 break
             state = apply_step(state, step)
-            if isinstance(step, Stop | Run):
+            if isinstance(step, Stop | TakeDeployment | Run):
                 state = replace(state, evaluator=self._load(state))
         self._heartbeat()
 
@@ -188,7 +185,10 @@ class Agent:
         state = self._scanner.scan(self._running_id, self._unconfirmed_claims)
         if state.owner is not None:  # without an owner, no absence is confirmed
             self._unconfirmed_claims.intersection_update(state.unconfirmed_claims)
-        return replace(state, outbox=self._without_held_open(state), evaluator=self._load(state))
+        state = replace(state, outbox=self._without_held_open(state), evaluator=self._load(state))
+        if self._deployments is not None and state.owner is not None:
+            return replace(state, deployment=self._deployments.due(self._scanner.newest_deployment))
+        return state
 
     def _remaining(self) -> ShareState | None:
         """What the last scan has left to play; None if the share must be scanned."""
@@ -226,6 +226,8 @@ class Agent:
                 of = self._scanner.start_of(attempt) or self._scanner.owner
                 assert of is not None, "nothing is reported on a share without an owner"
                 self._results.publish(attempt, of, _not_run(outcome, reason))
+            case TakeDeployment(number):
+                self._take_deployment(number)
             case Run(start):
                 self._run(start)
 
@@ -238,6 +240,13 @@ class Agent:
             log.warning("%s cannot be cleaned up yet: %s", attempt, error)
             self._clean_again_at[attempt] = self._clock() + CLEAN_AGAIN_S
             self._heartbeat()  # each such file takes seconds
+
+    def _take_deployment(self, number: int) -> None:
+        owner = self._scanner.owner
+        assert self._deployments is not None and owner is not None
+        self._loader.unload()  # Windows replaces no file that a loaded evaluator has open
+        if (source := self._deployments.take(number, owner)) is not None:
+            self._loader.switch(source)
 
     def _run(self, start: StartRecord) -> None:
         attempt = start.attempt
@@ -327,6 +336,10 @@ class Agent:
             self._write_heartbeat(owner)
             self._reported, self._heartbeat_due = report, now + self._limits.beat_s
 
+    def _check_for_newer_agent(self) -> None:
+        if self._clock() >= self._heartbeat_due:
+            self._other_agents.check_for_newer()
+
     def _write_heartbeat(self, owner: HostRecord | None) -> None:
         self._counter += 1
         session = self._session()  # it may be locked or moved to another screen at any time
@@ -346,6 +359,7 @@ class Agent:
             desktop=layout.clean(str(session), layout.SESSION_CHARS_MAX),
             evaluator=loaded.version,
             problem=layout.clean(loaded.problem, layout.REASON_CHARS_MAX),
+            deployment=self._deployments.taken if self._deployments is not None else None,
         )
         self._files.replace(f"{STATUS}/{HEARTBEAT}", layout.encode(record))
 
@@ -357,63 +371,6 @@ class Agent:
         if loaded.version is not None:
             return AgentState.IDLE
         return AgentState.BROKEN if loaded.problem else AgentState.LOADING
-
-    def _watch_for_other_agent(self) -> float:
-        """Law 7 of share_layout.md: on a foreign disk a new agent watches for three beats before it acts.
-
-        It announces itself for the last beat, because two agents that start together both see no heartbeat: only one
-        announcement remains, and the agent that finds the other's ends.
-        """
-        assert self._watching_until is not None
-        try:
-            heartbeat = self._other_heartbeat()
-            if (
-                heartbeat is not None
-                and self._other_agent != heartbeat
-                and (self._announced or self._other_agent is not None)
-            ):
-                raise OtherAgentActive(f"another agent (run {heartbeat[0]}) beats on this share")
-            self._other_agent = heartbeat or self._other_agent
-            if not self._announced and self._clock() >= self._watching_until - self._limits.beat_s:
-                self._write_heartbeat(None)
-                self._announced = True
-                # However long the write took, another announcement stays visible for a whole beat.
-                self._watching_until = max(self._watching_until, self._clock() + self._limits.beat_s)
-        except Unavailable:  # the beats are counted from the next successful read
-            self._watching_until = self._clock() + self._limits.newcomer_beats * self._limits.beat_s
-            return self._limits.poll_s
-        if self._clock() >= self._watching_until:
-            self._watching_until = None
-            return 0.0
-        return min(self._limits.poll_s, self._limits.beat_s)
-
-    def _check_for_newer_agent(self) -> None:
-        """Ends an agent that has a successor: it was suspended meanwhile, or the other one uses another lock."""
-        if self._clock() < self._heartbeat_due:
-            return
-        heartbeat = self._other_heartbeat(announced=False)
-        if not self._knows_predecessor:  # on an own disk the lock has shown that it ended
-            self._other_agent, self._knows_predecessor = heartbeat, True
-        elif heartbeat not in (None, self._other_agent):
-            raise OtherAgentActive(f"another agent (run {heartbeat[0]}) has taken over this share")
-
-    def _other_heartbeat(self, *, announced: bool = True) -> tuple[str, int] | None:
-        """Run id and counter of another agent's heartbeat, None if there is none.
-
-        `announced` includes the heartbeat of an agent that only announced itself.
-
-        Raises:
-            Unavailable: the share cannot be asked.
-        """
-        try:
-            heartbeat = read_heartbeat(self._files)
-        except Unavailable:
-            raise
-        except (ShareError, LayoutError):
-            return None
-        if heartbeat.run_id == self._identity.run_id or (heartbeat.farm is None and not announced):
-            return None
-        return heartbeat.run_id, heartbeat.counter
 
 
 def _not_run(outcome: Outcome, reason: str) -> EvaluationResult:

@@ -10,6 +10,7 @@ import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -18,6 +19,7 @@ from inbox_agent.settings import EvaluatorTable, SettingsError, convert, read_se
 from inbox_agent.system.long_paths import IN_A_SHARE, too_long
 
 LOCK = "agent.lock"  #: in the state folder: held while the agent runs
+DEPLOYED, SCRATCH = "evaluators", "scratch"  #: folders in it
 #: The variable that names the base of state folders, and the base in the home folder if it is not set.
 _STATE_BASE = ("LOCALAPPDATA", "AppData/Local") if sys.platform == "win32" else ("XDG_STATE_HOME", ".local/state")
 
@@ -25,7 +27,17 @@ _STATE_BASE = ("LOCALAPPDATA", "AppData/Local") if sys.platform == "win32" else 
 class AgentFile(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """`agent.toml` or `agent.json`: the evaluator of an agent that is started by a program, e.g. in a VM."""
 
-    evaluator: EvaluatorTable
+    evaluator: EvaluatorTable = EvaluatorTable()
+    #: whether evaluators that the host deploys through the share are played; until then, `evaluator` is
+    accept_evaluators: bool = False
+
+
+class PlayedEvaluator(NamedTuple):
+    """What the agent plays."""
+
+    table: EvaluatorTable
+    folder: Path  #: with its files
+    accepts_others: bool  #: whether evaluators that the host deploys are played instead
 
 
 def agent_parser() -> argparse.ArgumentParser:
@@ -88,6 +100,9 @@ def _add_what_is_played(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--python", metavar="MODULE:FUNCTION", help="play this callable in a warm child process")
     parser.add_argument("--folder", metavar="DIR", help="where the evaluator's files are (default: here)")
     parser.add_argument(
+        "--accept-evaluators", action="store_true", help="play what `pipeline deploy` brings through the share"
+    )
+    parser.add_argument(
         "--state",
         metavar="DIR",
         help="this machine's own notes and scratch, not in the share",
@@ -95,19 +110,22 @@ def _add_what_is_played(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("command", nargs="*", help="after --: the program to play with, one argument each")
 
 
-def evaluator_table(args: argparse.Namespace) -> tuple[EvaluatorTable, Path]:
-    """The evaluator, and the folder of its files. Raises SettingsError."""
+def played_evaluator(args: argparse.Namespace) -> PlayedEvaluator:
+    """The evaluator; it need not be playable if the host may deploy one. Raises SettingsError."""
+    accepts = args.accept_evaluators
     if args.config:
         if args.python or args.command:
             raise SettingsError("give either --config or an evaluator, not both")
         path = Path(args.config)
-        table, folder = read_settings(path, AgentFile).evaluator, Path(args.folder or path.resolve().parent)
+        settings = read_settings(path, AgentFile)
+        table, folder = settings.evaluator, Path(args.folder or path.resolve().parent)
+        accepts = accepts or settings.accept_evaluators
     else:
         given = {"command": args.command or None, "python": args.python}
         table, folder = convert(given, EvaluatorTable, "arguments"), Path(args.folder or ".").resolve()
-    if not table.is_playable:
+    if not table.is_playable and not accepts:
         raise SettingsError("nothing to play: give --config, --python, or a command after --")
-    return table, _as_unicode(folder)
+    return PlayedEvaluator(table, _as_unicode(folder), accepts)
 
 
 def share_folder(args: argparse.Namespace) -> Path:

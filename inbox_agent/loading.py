@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Callable
 
 from inbox_agent.evaluation.version import shortened
-from inbox_agent.evaluation.versioned import LoadStatus, VersionedEvaluator
+from inbox_agent.evaluation.versioned import EvaluatorSource, LoadStatus, VersionedEvaluator
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import ShareError, ShareFiles
 from inbox_agent.protocol.layout import EVALUATOR, STATUS, EvaluatorRecord, StartRecord
@@ -51,6 +51,16 @@ class EvaluatorLoader:
         if was_loaded and self.status.is_loading:
             self._replaced_at = self._clock()
         return self.status.version
+
+    def unload(self) -> None:
+        """Drops what is loaded, so that its files can be replaced. Not while an evaluation runs."""
+        self._evaluator.unload()
+        self.status = LoadStatus()
+
+    def switch(self, source: EvaluatorSource) -> None:
+        """Loads another evaluator from now on. Not while an evaluation runs."""
+        self._evaluator.switch(source)
+        self.status, self._replaced_at = LoadStatus(), None
 
     def report(self) -> LoadStatus:
         """What the heartbeat says. A process that is replaced within a second is not mentioned: the host would give

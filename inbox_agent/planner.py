@@ -43,11 +43,18 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeDeployment:
+    """Take this deployment: another evaluator is played from then on."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Nothing to do until a change notification or the next poll."""
 
 
-Step = Stop | Clean | ReportUnplayed | Run | Wait
+Step = Stop | Clean | ReportUnplayed | TakeDeployment | Run | Wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +70,7 @@ class ShareState:
     undeliverable: Mapping[str, tuple[Outcome, str]] = field(default_factory=dict)
     outbox: Mapping[str, Collection[Kind]]  #: contents of `outbox/`, by attempt
     running: str | None = None
+    deployment: int | None = None  #: the deployment that may be taken now
     evaluator: str | None = None  #: the version of the evaluator that is loaded; None: nothing can be played yet
     #: claims published by this process without confirmation, not evaluated yet
     unconfirmed_claims: Collection[str] = ()
@@ -82,7 +90,11 @@ def next_step(state: ShareState) -> Step:
     if unwanted := state.outbox.keys() - state.present:
         attempt = min(unwanted)
         return Clean(attempt, state.outbox[attempt])
-    return _next_report(state) or _next_run(state) or Wait()
+    if (report := _next_report(state)) is not None:
+        return report
+    if state.deployment is not None and state.running is None:  # between two games
+        return TakeDeployment(state.deployment)
+    return _next_run(state) or Wait()
 
 
 def apply_step(state: ShareState, step: Step) -> ShareState:
@@ -94,6 +106,8 @@ def apply_step(state: ShareState, step: Step) -> ShareState:
             return replace(state, outbox={a: kinds for a, kinds in state.outbox.items() if a != attempt})
         case ReportUnplayed(attempt):
             return replace(state, outbox={**state.outbox, attempt: {Kind.RESULT, *state.outbox.get(attempt, ())}})
+        case TakeDeployment():
+            return replace(state, deployment=None)
         case Run(start):  # its delivery was incomplete; the next one need not wait for it
             return replace(state, starts={a: other for a, other in state.starts.items() if a != start.attempt})
     return state

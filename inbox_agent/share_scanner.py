@@ -14,6 +14,7 @@ from typing import Any
 
 from inbox_agent.planner import ShareState, in_order
 from inbox_agent.protocol import layout
+from inbox_agent.protocol.deployment import recorded_deployment
 from inbox_agent.protocol.files import FileInvalid, FileMissing, FileRefused, ShareError, ShareFiles, Unavailable
 from inbox_agent.protocol.layout import (
     INBOX,
@@ -58,6 +59,7 @@ class ShareScanner:
     ) -> None:
         self._files, self._clock, self._share_is_local, self._limits = files, clock, share_is_local, limits
         self.owner: HostRecord | None = None
+        self.newest_deployment = 0  #: the highest number of a deployment at the last scan; 0: there is none
         self._starts: dict[str, StartRecord] = {}
         self._tries: dict[str, int] = {}
         self._again_at: dict[str, float] = {}
@@ -74,6 +76,7 @@ class ShareScanner:
         self._kept, self._kept_until = None, self._clock() + (KEPT_S if self._share_is_local else 0.0)
         names = self._files.names(INBOX)
         self.owner = self._read_owner(names)
+        self.newest_deployment = max(filter(None, map(recorded_deployment, names)), default=0)
         listed = {known[0] for name in names if (known := layout.attempt_of(name)) and known[1] is Kind.START}
         if len(listed) > STARTS_MAX:
             raise Unavailable(f"{INBOX}/ holds {len(listed)} start signals, a flood")

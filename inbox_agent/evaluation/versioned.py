@@ -51,29 +51,26 @@ class LoadStatus:
         return self.version is None and not self.problem
 
 
+class EvaluatorSource(NamedTuple):
+    """What a `VersionedEvaluator` plays."""
+
+    evaluator: GenomeEvaluator
+    look_at_files: Callable[[], FilesState]  #: raises ValueError with one line if they cannot be read
+    target: str = ""  #: the command or the function, as text
+
+
 class VersionedEvaluator:
     """Loads an evaluator, and evaluates with it."""
 
     def __init__(
         self,
-        evaluator: GenomeEvaluator,
-        look_at_files: Callable[[], FilesState],
-        target: str = "",
+        source: EvaluatorSource,
+        *,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], object] = lambda seconds: threading.Event().wait(seconds),
     ) -> None:
-        """`look_at_files` raises ValueError with one line if they cannot be read; `target` says what is played."""
-        self.target = target
-        self._evaluator, self._look_at_files, self._clock = evaluator, look_at_files, clock
-        self._pause = pause
-        self._status = LoadStatus()
-        self._files: FilesState | None = None  #: when they were last looked at; None: they could not be read
-        self._reads_data = False  #: whether a game may read some of them itself
-        self._look_again_at = self._load_again_at = -1e9
-        self._failures = 0  #: loads in a row that failed, or were given up because files changed meanwhile
-        self._was_loaded = False
-        self._loads = -1  #: of the evaluator, when it was last known which files it had read
-        self._game_loads = -1  #: of the evaluator, after the running game was started
+        self._clock, self._pause = clock, pause
+        self._begin(source)
 
     @property
     def progress(self) -> str:
@@ -111,6 +108,15 @@ class VersionedEvaluator:
         if not self._evaluator.is_unused:
             self._drop()
 
+    def unload(self) -> None:
+        """Drops what is loaded, so that its files can be replaced. Not while an evaluation runs."""
+        self._drop()
+
+    def switch(self, source: EvaluatorSource) -> None:
+        """Plays another evaluator from now on. Not while an evaluation runs."""
+        self._evaluator.close()
+        self._begin(source)
+
     def prepare(self, suffix: str) -> Path:
         """As of `GenomeEvaluator`."""
         return self._evaluator.prepare(suffix)
@@ -134,6 +140,18 @@ class VersionedEvaluator:
         self._evaluator.close()
 
     # ------------------------------------------------------------------------------------------------------- loading
+
+    def _begin(self, source: EvaluatorSource) -> None:
+        self._evaluator, self._look_at_files, self.target = source
+        self._status = LoadStatus()
+        self._files: FilesState | None = None  #: when they were last looked at; None: they could not be read
+        self._reads_data = False  #: whether a game may read some of them itself
+        self._look_again_at: float = -1e9
+        self._load_again_at: float = -1e9
+        self._failures = 0  #: loads in a row that failed, or were given up because files changed meanwhile
+        self._was_loaded = False
+        self._loads = -1  #: of the evaluator, when it was last known which files it had read
+        self._game_loads = -1  #: of the evaluator, after the running game was started
 
     def _is_still_loaded(self) -> bool:
         if self._status.version is None or self._evaluator.loads != self._loads:

@@ -8,7 +8,7 @@ See: share_layout.md, which describes the same.
 import enum
 import math
 import re
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import orjson
@@ -29,6 +29,7 @@ RECORD_BYTES_MAX = 64 * 1024
 LOG_BYTES_MAX = 64 * 1024
 GENOME_BYTES_MAX = 256 * 1024 * 1024
 ARTIFACT_BYTES_MAX = 64 * 1024 * 1024
+ARCHIVE_BYTES_MAX = 256 * 1024 * 1024  #: of the archive of an evaluator, and of the files in it
 ARTIFACTS_MAX = 16
 METRICS_MAX = 64
 VALUE_MAX = 1e300  #: of fitness and metrics, either sign: sums and differences of thousands are finite
@@ -80,12 +81,12 @@ _KIND_BY_SUFFIX = {kind.value: kind for kind in Kind}
 _ATTEMPT = re.compile(r"g\d{4,9}-\d{4,9}-t\d{1,6}-a\d{1,6}-[0-9a-z]{12}", re.ASCII)
 _HOST = re.compile(r"([1-9]\d{0,8})\.host\.json", re.ASCII)
 _ARTIFACT = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
-_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.ASCII | re.IGNORECASE)
+RESERVED_NAME = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.ASCII | re.IGNORECASE)
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,16}", re.ASCII)
 
 
 #: Suffixes of the names that an agent waits for, and of those that a host waits for; other arrivals do not wake either.
-ORDERS = (Kind.START.value, ".host.json")
+ORDERS = (Kind.START.value, ".host.json", ".deploy.json")
 ANSWERS = (Kind.RESULT.value,)
 
 
@@ -125,7 +126,7 @@ def epoch_of(name: str) -> int | None:
 
 def is_artifact(name: str) -> bool:
     """Whether an artifact's name is valid on every file system; artifacts with other names are stored by number."""
-    return _ARTIFACT.fullmatch(name) is not None and _RESERVED.fullmatch(name) is None and not name.endswith(".")
+    return _ARTIFACT.fullmatch(name) is not None and RESERVED_NAME.fullmatch(name) is None and not name.endswith(".")
 
 
 def safe_suffix(name: str) -> str:
@@ -295,6 +296,7 @@ class AgentRecord(Record, frozen=True, kw_only=True):
     desktop: Annotated[str, Meta(max_length=SESSION_CHARS_MAX)] = ""  #: empty: no window can be shown there
     evaluator: Token | None = None  #: the version of the evaluator that is loaded; None: none is
     problem: Line = ""  #: why the evaluator cannot be loaded
+    deployment: Count | None = None  #: the deployment that it took last, 0: none yet; None: it takes none
 
 
 class EvaluatorRecord(Record, frozen=True, kw_only=True):
@@ -314,28 +316,6 @@ class EvaluatorRecord(Record, frozen=True, kw_only=True):
 EVALUATOR_CHANGED = "changed-while-played"
 
 
-class Echo(NamedTuple):
-    """The fields of its start signal that a result must repeat to be accepted."""
-
-    attempt: str
-    trial: int
-    seed: int
-    genome_sha256: str
-    evaluator: str | None  #: None: any may have played it
-
-
-def echo_problem(result: ResultRecord, expected: Echo) -> str:
-    """Why the result does not match its start signal; the empty string when it does.
-
-    Echoes that the agent could not know are None; `ResultRecord` rejects that for `completed`.
-    """
-    for field, value in expected._asdict().items():
-        said = getattr(result, field)
-        if said != value and None not in (said, value):
-            return f"{field} is {said!r}, expected {value!r}"
-    return ""
-
-
 # ------------------------------------------------------------------------------------------------ encode and decode
 
 R = TypeVar("R", bound=Record)
@@ -349,10 +329,15 @@ class _Envelope(Struct):
 
 
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
-_decoders: dict[type[Record], msgspec.json.Decoder[Any]] = {
-    kind: msgspec.json.Decoder(kind)
-    for kind in (HostRecord, StartRecord, StartedRecord, ResultRecord, AgentRecord, EvaluatorRecord)
-}
+
+
+_decoders: dict[type[Record], msgspec.json.Decoder[Any]] = {}
+
+
+def _decoder(kind: type[Record]) -> msgspec.json.Decoder[Any]:
+    if kind not in _decoders:
+        _decoders[kind] = msgspec.json.Decoder(kind)
+    return _decoders[kind]
 
 
 def encode(record: Record) -> bytes:
@@ -390,7 +375,7 @@ def decode(kind: type[R], data: bytes, name: str) -> R:
     if version not in (None, LAYOUT):
         raise UnknownLayout(name, f"layout {clean(str(version), 12)}, this program uses layout {LAYOUT}")
     try:
-        record: R = _decoders[kind].decode(data)
+        record: R = _decoder(kind).decode(data)
     except (ValueError, RecursionError) as error:  # msgspec's errors and UnicodeDecodeError are ValueErrors
         raise LayoutError(name, clean(str(error), 200)) from None
     if version is None:

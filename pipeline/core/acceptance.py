@@ -6,7 +6,8 @@ Not here: what is overdue (`deadlines`).
 See: laws 5 and 6 of share_layout.md.
 """
 
-from inbox_agent.protocol.layout import EVALUATOR_CHANGED, Outcome, ResultRecord, clean, echo_problem
+from inbox_agent.protocol.layout import EVALUATOR_CHANGED, Outcome, ResultRecord, clean
+from pipeline.core.echo import echo_problem
 from pipeline.core.facts import (
     AttemptClaimed,
     AttemptEnded,

@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from inbox_agent.protocol.layout import Echo, Outcome
+from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
 from pipeline.core.counts import Counts
+from pipeline.core.echo import Echo
 from pipeline.core.facts import Fact, RecoveryAction, ReusedResult, RunSettings, Settlement, kind_of
 from pipeline.core.model import (
     BLAMES_GENOME,

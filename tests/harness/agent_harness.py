@@ -6,7 +6,7 @@ from typing import Any
 
 from inbox_agent.agent import Agent
 from inbox_agent.evaluation.protocol import CannotLoad, EvaluationJob, EvaluationResult
-from inbox_agent.evaluation.versioned import FilesState, VersionedEvaluator
+from inbox_agent.evaluation.versioned import EvaluatorSource, FilesState, VersionedEvaluator
 from inbox_agent.identity import AgentIdentity
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import AgentRecord, Kind, Outcome, ResultRecord, StartedRecord
@@ -156,7 +156,11 @@ class AgentHarness:
         identity = AgentIdentity(boot_id="boot", run_id=f"run-{self._runs}", versions={"agent": "1"})
         self.agent = Agent(
             self.files,
-            VersionedEvaluator(self.evaluator, self.evaluator.look_at_files, "game:play", self.time, self.time.wait),
+            VersionedEvaluator(
+                EvaluatorSource(self.evaluator, self.evaluator.look_at_files, "game:play"),
+                clock=self.time,
+                pause=self.time.wait,
+            ),
             identity,
             self.time,
             clock=self.time,

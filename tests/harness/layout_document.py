@@ -10,6 +10,7 @@ import msgspec
 from hypothesis import HealthCheck, settings
 from msgspec import inspect
 
+from inbox_agent.protocol.deployment import DeployRecord
 from inbox_agent.protocol.layout import (
     LAYOUT,
     AgentRecord,
@@ -32,6 +33,7 @@ DOCUMENT = (ROOT / "share_layout.md").read_text(encoding="utf-8")
 RECORDS: dict[str, type[Record]] = {
     "`inbox/<epoch>.host.json`": HostRecord,
     "`inbox/<attempt>.start.json`": StartRecord,
+    "`inbox/<number>.deploy.json`": DeployRecord,
     "`outbox/<attempt>.started.json`": StartedRecord,
     "`outbox/<attempt>.result.json`": ResultRecord,
     "`status/agent.json`": AgentRecord,
@@ -124,6 +126,8 @@ def shown(kind: inspect.Type) -> tuple[str, str]:
             return "string", SEE_BELOW[kind.cls]
         case inspect.DictType():
             return "object", f"{bounds(kind.min_length, kind.max_length)} members, see below"
+        case inspect.ListType(item_type=inspect.StrType(max_length=most)):
+            return "array", f"{bounds(kind.min_length, kind.max_length)} strings of at most {most:,} characters"
         case inspect.ListType():
             return "array", f"{bounds(kind.min_length, kind.max_length)} payloads"
         case inspect.BoolType():

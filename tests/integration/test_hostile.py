@@ -14,9 +14,8 @@ import pytest
 
 from inbox_agent.agent import Agent
 from inbox_agent.evaluation.protocol import EvaluationJob, EvaluationResult
-from inbox_agent.evaluation.versioned import FilesState, VersionedEvaluator
+from inbox_agent.evaluation.versioned import EvaluatorSource, FilesState, VersionedEvaluator
 from inbox_agent.identity import AgentIdentity
-from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import (
     HEARTBEAT,
     INBOX,
@@ -26,11 +25,11 @@ from inbox_agent.protocol.layout import (
     STATUS,
     Kind,
     Outcome,
-    echo_problem,
     encode,
     host_name,
 )
 from inbox_agent.protocol.local_files import LocalFiles
+from pipeline.core.echo import Echo, echo_problem
 from pipeline.core.observation import CollectedResult
 from pipeline.core.requests import ScanRequest
 from pipeline.shares.result_collector import READS_MAX
@@ -152,7 +151,8 @@ def agent(tmp_path: Path) -> HostileHarness:
     files.make_folders()
     publish_start(files)
     identity = AgentIdentity(boot_id="boot", run_id="run")
-    evaluator = VersionedEvaluator(FinishedEvaluator(tmp_path), lambda: FilesState(records.VERSION, 0, {}))
+    source = EvaluatorSource(FinishedEvaluator(tmp_path), lambda: FilesState(records.VERSION, 0, {}))
+    evaluator = VersionedEvaluator(source)
     return HostileHarness(Agent(files, evaluator, identity, NoWait(), clock=lambda: clock[0]), files, clock)
 
 
@@ -191,7 +191,7 @@ def test_hostile_bytes_are_not_counted(agent: HostileHarness, host: ShareClient,
 
 def answers_what_was_asked(seen: CollectedResult) -> bool:
     """Whether the core would count it: of this farm and this worker, with the right echoes."""
-    asked = layout.Echo(attempt(1), 1, 7, records.sha256(GENOME), records.VERSION)
+    asked = Echo(attempt(1), 1, 7, records.sha256(GENOME), records.VERSION)
     record = seen.record
     return record is not None and (record.farm, record.worker) == (FARM, WORKER) and not echo_problem(record, asked)
 

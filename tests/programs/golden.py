@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from inbox_agent.agent import Agent
 from inbox_agent.evaluation.protocol import EvaluationResult
-from inbox_agent.evaluation.versioned import VersionedEvaluator
+from inbox_agent.evaluation.versioned import EvaluatorSource, VersionedEvaluator
 from inbox_agent.identity import AgentIdentity
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import INBOX, LAYOUT, OUTBOX, STAGING, Kind, Outcome
@@ -352,7 +352,9 @@ def _agent_evaluates(root: Path, scratch: Path) -> None:
     evaluator = ScriptedEvaluator(time, scratch)
     agent = Agent(
         LocalFiles(root),
-        VersionedEvaluator(evaluator, evaluator.look_at_files, "game:play", time, time.wait),
+        VersionedEvaluator(
+            EvaluatorSource(evaluator, evaluator.look_at_files, "game:play"), clock=time, pause=time.wait
+        ),
         AgentIdentity(
             boot_id="7d1c2c1e-boot",
             run_id="9f2b6a51c0de4e77",

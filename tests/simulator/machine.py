@@ -9,9 +9,10 @@ from typing import Any
 
 import orjson
 
-from inbox_agent.agent import Agent, OtherAgentActive
-from inbox_agent.evaluation.versioned import FilesState, VersionedEvaluator
+from inbox_agent.agent import Agent
+from inbox_agent.evaluation.versioned import EvaluatorSource, FilesState, VersionedEvaluator
 from inbox_agent.identity import AgentIdentity
+from inbox_agent.other_agents import OtherAgentActive
 from inbox_agent.protocol.layout import (
     ANSWERS,
     INBOX,
@@ -175,7 +176,7 @@ class SimulatedMachine:
             self.disk.make_folders()
             self.agent = Agent(
                 self.files,
-                VersionedEvaluator(self._evaluator, self._look_at_files, clock=self._read_clock),
+                VersionedEvaluator(EvaluatorSource(self._evaluator, self._look_at_files), clock=self._read_clock),
                 identity,
                 NoWait(),
                 clock=self._read_clock,

@@ -204,7 +204,7 @@ MUTATIONS = [
     Mutation(
         "new agent does not watch first",
         "law 7: on a foreign disk a new agent watches for three heartbeats",
-        "Agent._watch_for_other_agent",
+        "OtherAgents.watch",
         '                raise OtherAgentActive(f"another agent (run {heartbeat[0]}) beats on this share")\n',
         "                pass\n",
         does_io=True,

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from inbox_agent.agent import Agent, OtherAgentActive
+from inbox_agent.agent import Agent
+from inbox_agent.other_agents import OtherAgentActive
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import AgentState, Outcome
 from tests.harness import records

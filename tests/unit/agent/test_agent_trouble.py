@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from inbox_agent.agent import CLEAN_AGAIN_S, OtherAgentActive
+from inbox_agent.agent import CLEAN_AGAIN_S
+from inbox_agent.other_agents import OtherAgentActive
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import AgentState, Outcome, StartedRecord
 from inbox_agent.results import REFUSALS_MAX

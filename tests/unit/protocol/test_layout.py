@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from inbox_agent import agent, results, share_scanner
+from inbox_agent import agent, deployments, results, share_scanner
 from inbox_agent.evaluation import versioned
 from inbox_agent.protocol import layout
+from inbox_agent.protocol.deployment import archive_name, deployment_of, record_name, recorded_deployment
 from inbox_agent.protocol.files import Unavailable
 from inbox_agent.protocol.layout import (
     AGENT_LOCK,
@@ -31,7 +32,6 @@ from inbox_agent.protocol.layout import (
     STATUS,
     AgentRecord,
     AgentState,
-    Echo,
     HostRecord,
     Kind,
     Outcome,
@@ -40,7 +40,6 @@ from inbox_agent.protocol.layout import (
     ResultRecord,
     StartedRecord,
     StartRecord,
-    echo_problem,
     encode,
     epoch_of,
     host_name,
@@ -51,6 +50,8 @@ from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.protocol.printable import has_hidden
 from inbox_agent.share_scanner import AgentLimits
 from inbox_agent.system import file_retry
+from pipeline.core import deployment
+from pipeline.core.echo import Echo, echo_problem
 from pipeline.core.limits import Limits
 from pipeline.core.model import trial_seed
 from pipeline.host import timers
@@ -84,7 +85,7 @@ pytestmark = pytest.mark.rules
 def test_every_json_block_is_tested() -> None:
     """No example is left out of these tests, and every kind of record has one."""
     assert len(EXAMPLES) == len(blocks(DOCUMENT, "json"))
-    assert FIRST.keys() == set(KINDS) == set(layout._decoders)
+    assert FIRST.keys() == set(KINDS) == set(Record.__subclasses__())
 
 
 @pytest.mark.parametrize(("kind", "text"), EXAMPLES)
@@ -239,7 +240,7 @@ def of_size(field: str, type_name: str, size: int) -> Any:
             of_text: dict[str, Callable[[int], Any]] = {"versions": str, "files": lambda number: f"{number:016x}"}
             return {f"name {number}": of_text.get(field, int)(number) for number in range(size)}
         case "array":
-            return [example(ResultRecord)["artifacts"][0]] * size
+            return [example(ResultRecord)["artifacts"][0] if field == "artifacts" else "x"] * size
     raise AssertionError(type_name)
 
 
@@ -283,6 +284,8 @@ def test_layout_tree_matches_names_of_code() -> None:
         (f"{INBOX}/", "<epoch>.host.json"),
         (f"{INBOX}/", Kind.GENOME.of(attempt)),
         (f"{INBOX}/", Kind.START.of(attempt)),
+        (f"{INBOX}/", record_name(1).replace("1", "<number>")),
+        (f"{INBOX}/", archive_name(1).replace("1", "<number>")),
         (f"{OUTBOX}/", ""),
         (f"{OUTBOX}/", f"{STAGING}/"),
         (f"{OUTBOX}/", Kind.STARTED.of(attempt)),
@@ -326,6 +329,8 @@ def test_suffix_table_matches_kinds() -> None:
 CHECKS: dict[str, Callable[[str], bool]] = {
     "attempt id": is_attempt,
     "host record": lambda name: epoch_of(name) is not None,
+    "deployment record": lambda name: recorded_deployment(name) is not None,
+    "deployment archive": lambda name: deployment_of(name) is not None and recorded_deployment(name) is None,
 }
 NAMES = st.one_of(
     st.text(max_size=40),
@@ -360,6 +365,8 @@ SOURCES: dict[str, Any] = {
     "share_scanner": share_scanner,
     "results": results,
     "versioned": versioned,
+    "deployments": deployments,
+    "deployment": deployment,
 }
 
 

@@ -17,7 +17,6 @@ from inbox_agent.protocol.layout import (
     RECORD_BYTES_MAX,
     VALUE_MAX,
     AgentRecord,
-    Echo,
     HostRecord,
     LayoutError,
     Outcome,
@@ -28,11 +27,11 @@ from inbox_agent.protocol.layout import (
     UnknownLayout,
     clean,
     decode,
-    echo_problem,
     encode,
     epoch_of,
     host_name,
 )
+from pipeline.core.echo import Echo, echo_problem
 from tests.harness.layout_document import EXAMPLES, FIRST, KINDS, decoded, example, fields_of, quick, shown, survives
 
 pytestmark = pytest.mark.rules
