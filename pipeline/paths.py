@@ -117,6 +117,30 @@ class ProjectPaths:
         return self.state / "evaluators"
 
     @property
+    def all_deployments(self) -> Path:
+        """The folder of the evaluators that were deployed."""
+        return self.state / "deployments"
+
+    @property
+    def deployments(self) -> Path:
+        """Which evaluators were deployed, when, and to whom."""
+        return self.all_deployments / "deployments.json"
+
+    @property
+    def deployments_lock(self) -> Path:
+        """Locked while a process deploys an evaluator."""
+        return self.all_deployments / "deploy.lock"
+
+    @property
+    def new_archive(self) -> Path:
+        """An archive that is being packed."""
+        return self.all_deployments / "new"
+
+    def deployed_archive(self, version: str) -> Path:
+        """The archive of one version of the evaluator that was deployed."""
+        return self.all_deployments / f"{version}.zip"
+
+    @property
     def incoming(self) -> Path:
         """Artifacts that were fetched and are not archived yet, by worker."""
         return self.state / "incoming"

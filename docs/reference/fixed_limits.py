@@ -27,6 +27,8 @@ FIXED = (
     ("genomes that fail alike, while none completes, before a run ends", "pipeline.core.since_start.GENOMES_ALIKE"),
     ("free space on a share's disk, for `pipeline doctor`", "pipeline.diagnosis.shares.FREE_BYTES_MIN"),
     ("free space on a share's disk, for `inbox-agent doctor`", "inbox_agent.doctor.FREE_BYTES_MIN"),
+    ("deployments of a project that are kept", "pipeline.storage.deployment_store.KEPT_MAX"),
+    ("characters of a path in the archive of an evaluator", "inbox_agent.evaluator_archive.PATH_CHARS_MAX"),
     ("remote shares that are asked at a time", "pipeline.shares.executor.THREADS_MAX"),
     ("of these, shares whose last request failed", "pipeline.shares.executor.DOUBTFUL_MAX"),
     ("a message of an SMB server", "pipeline.shares.smb.frames.FRAME_BYTES_MAX"),

@@ -20,6 +20,7 @@ from pipeline.cli import new_project
 from pipeline.cli.agent import agent_commands
 from pipeline.cli.completion import complete_generation, complete_worker
 from pipeline.cli.config_schema import agent_schema, config_schema
+from pipeline.cli.deploy import deploy
 from pipeline.cli.evaluator import check_evaluator, try_genome
 from pipeline.cli.inspect import inspection_commands
 from pipeline.cli.options import gen_option, root_option, shell_line
@@ -193,6 +194,7 @@ def take_over_share(worker: str, root: Path) -> int:
 commands.add_command(check_evaluator)
 commands.add_command(try_genome)
 commands.add_command(prune_project)
+commands.add_command(deploy)
 commands.add_command(vm_commands)
 commands.add_command(agent_commands)
 commands.add_command(service_commands)

@@ -7,6 +7,7 @@ Not here: the actions that follow (`reconcile`).
 from pipeline.core.acceptance import accept_results
 from pipeline.core.assignment import assign, rebalance
 from pipeline.core.deadlines import enforce_deadlines
+from pipeline.core.deployment import NO_DEPLOYMENTS, Deployments
 from pipeline.core.evaluator import check_evaluator
 from pipeline.core.facts import RunFinished
 from pipeline.core.farm import Farm
@@ -29,6 +30,7 @@ def decide(
     limits: Limits,
     queues: Queues,
     earlier: EarlierResults | None = None,
+    deployments: Deployments = NO_DEPLOYMENTS,
 ) -> Transaction:
     """Applies all rules to one observation. The farm is updated; the transaction holds the facts to record."""
     tx = Transaction(farm, observed, observation, limits)
@@ -40,10 +42,10 @@ def decide(
     for scan in observation.scans:
         check_ownership(tx, scan)
         accept_results(tx, scan)
-        check_evaluator(tx, scan)
+        check_evaluator(tx, scan, deployments)
     for name in left:
         end_what_host_left(tx, farm.workers[name])
-    if observation.sweep:
+    if observation.sweep and farm.generation:
         for worker in farm.workers.values():
             enforce_deadlines(tx, worker)
             check_worker(tx, worker)

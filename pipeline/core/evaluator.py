@@ -6,6 +6,7 @@ Not here: whether a result was played by the right evaluator (`acceptance`), wha
 """
 
 from inbox_agent.protocol.layout import AgentState, clean
+from pipeline.core.deployment import Deployments
 from pipeline.core.facts import EvaluatorFixed, ProbationBegan, WorkerRecovered, WorkerUnfit
 from pipeline.core.farm import Farm
 from pipeline.core.model import Worker, WorkerState
@@ -18,7 +19,7 @@ from pipeline.core.worker_actions import quarantine
 EDIT_NOTICED_S = 4.0  #: after another version is asked for: twice what an idle agent needs to load changed files
 
 
-def check_evaluator(tx: Transaction, scan: ShareScan) -> None:
+def check_evaluator(tx: Transaction, scan: ShareScan, deployments: Deployments) -> None:
     """Evaluates what the agent on a share reports of its evaluator. Runs after `check_ownership` of the same scan."""
     worker, seen = tx.farm.workers[scan.worker], tx.observed.workers[scan.worker]
     heartbeat = seen.heartbeat
@@ -33,6 +34,8 @@ def check_evaluator(tx: Transaction, scan: ShareScan) -> None:
     idle = heartbeat.state is AgentState.IDLE
     if not tx.farm.evaluator_version and idle and heartbeat.evaluator and not tx.farm.allows_any_evaluator:
         tx.add(EvaluatorFixed(version=heartbeat.evaluator, worker=worker.name))
+    if deployments.awaited(tx.farm, tx.observed, tx.limits, worker) is not None:
+        return  # it is about to get what the generation is played with
     reason = _unfit_reason(tx, seen)
     if reason and worker.state in (WorkerState.READY, WorkerState.PROBATION, WorkerState.UNFIT):
         _mark_unfit(tx, worker, seen, reason)

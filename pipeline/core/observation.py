@@ -67,6 +67,7 @@ class ShareScan:
     payloads: frozenset[str] = frozenset()  #: attempts with a genome in `inbox/`
     complete: frozenset[str] = frozenset()  #: of those asked about: record and payload have their full sizes
     unknown_starts: frozenset[str] = frozenset()  #: start signals this ledger never issued
+    deployments: frozenset[int] = frozenset()  #: the numbers of the deployments in `inbox/`
     heartbeat: AgentRecord | None = None
     unknown_heartbeat: str = ""  #: which layout version the heartbeat has, if it is not this program's
     heartbeat_problem: str = ""  #: why the heartbeat cannot be read, if there is one

@@ -18,6 +18,16 @@ from pipeline.core.observation import MachineState, MachineStatus, Observation, 
 REMOVE_AGAIN_S = 30.0  #: between tries to remove a genome: on Windows each waits while a process has it open
 
 
+@dataclass(frozen=True, slots=True)
+class SentDeployment:
+    """The deployment that was sent last to a worker, in this epoch."""
+
+    evaluator: str  #: its version
+    number: int  #: on the share
+    at: float  #: by `Observed.time`
+    count: int  #: how often this version was sent
+
+
 @dataclass(slots=True)
 class ObservedWorker:
     """What this process has observed of one worker. Times are those of `Observed.time`."""
@@ -54,6 +64,8 @@ class ObservedWorker:
     #: the first attempt in the queue of an idle worker, and whether it is delivered
     oldest_unclaimed: tuple[str, bool] | None = None
     oldest_unclaimed_since: float = 0.0
+    deployments: frozenset[int] = frozenset()  #: their numbers in `inbox/`, at the last full scan
+    sent_deployment: SentDeployment | None = None
     recovery_at: float = 0.0
     recovery_ordered: bool = True  #: whether this process handed the recovery action to the machine
     quarantined_at: float = 0.0
@@ -109,6 +121,7 @@ class Observed:
                 seen.seen_alive_at = self.time  # silence is counted from the first successful scan
             seen.scanned = True
             seen.starts, seen.payloads = set(scan.starts), set(scan.payloads)
+            seen.deployments = scan.deployments
             seen.unknown_heartbeat = scan.unknown_heartbeat
             seen.heartbeat_problem, seen.no_heartbeat = scan.heartbeat_problem, scan.no_heartbeat
 
@@ -175,7 +188,7 @@ class Observed:
         for memory in (seen.delivered, seen.listed, seen.unconfirmed, seen.handled):
             memory.clear()
         seen.claims.clear()
-        seen.heartbeat, seen.reverted = None, False
+        seen.heartbeat, seen.reverted, seen.sent_deployment = None, False, None
         seen.new_heartbeats, seen.loading_since = 0, None
 
     def note_written(self, name: str, problem: str) -> None:
@@ -188,6 +201,13 @@ class Observed:
         seen.starts.add(attempt)
         seen.payloads.add(attempt)
         (seen.delivered if confirmed else seen.unconfirmed).add(attempt)
+
+    def note_deployment(self, name: str, evaluator: str, number: int) -> None:
+        """Records that a deployment is being sent; whether the worker takes it is shown by its heartbeat."""
+        seen = self.workers[name]
+        before = seen.sent_deployment
+        count = before.count if before is not None and before.evaluator == evaluator else 0
+        seen.sent_deployment = SentDeployment(evaluator, number, self.time, count + 1)
 
     def note_held_open(self, name: str, attempts: frozenset[str]) -> None:
         """Records that genomes could not be removed because another process has them open."""

@@ -7,15 +7,19 @@ Not here: what a request contains (`requests`), executing it (`pipeline.host.con
 from collections.abc import Iterable
 
 from inbox_agent.protocol.layout import HostRecord
+from pipeline.core.deployment import NO_DEPLOYMENTS, Deployment, Deployments, next_number
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.farm import Farm
+from pipeline.core.limits import Limits
 from pipeline.core.model import Worker, WorkerState
 from pipeline.core.observation import MachineState
 from pipeline.core.observed import Observed, ObservedWorker
-from pipeline.core.requests import MachineAction, ShareAction, WorkerEvidence, start_record
+from pipeline.core.requests import MachineAction, SendDeployment, ShareAction, WorkerEvidence, start_record
 
 
-def plan(farm: Farm, observed: Observed, workers: Iterable[str]) -> list[ShareAction | MachineAction]:
+def plan(
+    farm: Farm, observed: Observed, limits: Limits, workers: Iterable[str], deployments: Deployments = NO_DEPLOYMENTS
+) -> list[ShareAction | MachineAction]:
     """The actions that bring the shares and machines of these workers to the farm's state; empty if they match."""
     actions: list[ShareAction | MachineAction] = []
     for name in sorted(workers):
@@ -23,7 +27,7 @@ def plan(farm: Farm, observed: Observed, workers: Iterable[str]) -> list[ShareAc
         if worker is None or worker.state is WorkerState.OUT:
             continue
         # The share first: an agent that is about to start must not find attempts that are over.
-        share = _share_action(farm, worker, observed)
+        share = _share_action(farm, worker, observed, deployments.due(farm, observed, limits, worker))
         actions += [share] if share is not None else []
         actions += _machine_actions(worker, observed)
     return actions
@@ -46,7 +50,7 @@ def _evidence(worker: Worker, seen: ObservedWorker) -> WorkerEvidence:
     return WorkerEvidence(state=worker.state, reason=worker.reason, held=tuple(worker.wanted), heartbeat=seen.heartbeat)
 
 
-def _share_action(farm: Farm, worker: Worker, observed: Observed) -> ShareAction | None:
+def _share_action(farm: Farm, worker: Worker, observed: Observed, due: Deployment | None) -> ShareAction | None:
     seen = observed.workers[worker.name]
     if worker.epoch == 0 or not seen.readable:
         return None
@@ -59,4 +63,8 @@ def _share_action(farm: Farm, worker: Worker, observed: Observed) -> ShareAction
         for attempt in worker.wanted.values()
         if attempt.id not in seen.delivered and attempt.id not in seen.unconfirmed
     )
-    return ShareAction(worker.name, remove=remove, publish=publish) if remove or publish else None
+    deploy = None
+    if due is not None and not (remove or publish):
+        record = due.record(farm.farm_id, worker.name, next_number(observed, worker.name))
+        deploy = SendDeployment(record, tuple(sorted(seen.deployments)))
+    return ShareAction(worker.name, None, remove, publish, deploy) if remove or publish or deploy else None

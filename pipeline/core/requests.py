@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from inbox_agent.protocol import layout
+from inbox_agent.protocol.deployment import DeployRecord
 from inbox_agent.protocol.layout import AgentRecord, HostRecord, StartRecord
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.farm import Farm
@@ -30,13 +31,22 @@ class ScanRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class SendDeployment:
+    """Publish a deployment, then remove the earlier ones."""
+
+    record: DeployRecord
+    earlier: tuple[int, ...]  #: numbers
+
+
+@dataclass(frozen=True, slots=True)
 class ShareAction:
-    """The actions on one share, in this sequence: write `host.json`, remove, publish."""
+    """The actions on one share, in this sequence: write `host.json`, remove, publish, deploy."""
 
     worker: str
     host: HostRecord | None = None
     remove: tuple[str, ...] = ()  #: attempts: start signal first, then genome
     publish: tuple[StartRecord, ...] = ()
+    deploy: SendDeployment | None = None
 
 
 ShareRequest = ScanRequest | ShareAction

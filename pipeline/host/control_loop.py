@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from pipeline.core.deployment import NO_DEPLOYMENTS
 from pipeline.core.dispatcher import decide
 from pipeline.core.facts import Fact, ResultUnexpected
 from pipeline.core.farm import Farm
@@ -52,6 +53,7 @@ class ControlLoop:
         self.observed = Observed(farm, limits, ports.clock.monotonic())
         self.is_open = False  #: whether more genomes may join; a run that is open does not finish
         self.earlier: EarlierResults | None = None  #: whose results count again in the open generation
+        self.deployments = NO_DEPLOYMENTS  #: the evaluators that workers with other ones get
         self._ports, self._wakeups = ports, wakeups
         self._recorder = Recorder(ports.ledger, ports.archive, ports.event_log)
         self._turns = {worker: _ShareTurn() for worker in sorted(farm.workers)}
@@ -82,7 +84,7 @@ class ControlLoop:
         """
         observation = self._observe()
         with self._recorder.commit():
-            tx = decide(self.farm, self.observed, observation, self.limits, self.queues, self.earlier)
+            tx = decide(self.farm, self.observed, observation, self.limits, self.queues, self.earlier, self.deployments)
             if tx.facts:
                 self._recorder.record(self.farm, tx.facts, observation.wall, tx.results)
         pending = {worker for worker, turn in self._turns.items() if turn.action_pending}
@@ -205,7 +207,7 @@ class ControlLoop:
     # -------------------------------------------------------------------------------------------------------- acting
 
     def _reconcile(self, workers: Iterable[str], *, shares_only: bool = False) -> None:
-        for action in plan(self.farm, self.observed, workers):
+        for action in plan(self.farm, self.observed, self.limits, workers, self.deployments):
             if isinstance(action, ShareAction):
                 self._act_or_postpone(action)
             elif not shares_only:
@@ -222,6 +224,10 @@ class ControlLoop:
             turn.action_pending = True
         else:
             turn.acted_since_scan = True
+            if action.deploy is not None:
+                record = action.deploy.record
+                log.info("%s gets evaluator %s", action.worker, record.evaluator)
+                self.observed.note_deployment(action.worker, record.evaluator, record.number)
             self._ports.executor.submit(action)
 
     def _execute(self, action: MachineAction) -> None:

@@ -190,7 +190,8 @@ class GenerationOpener:
         return [file for file in files if complete is None or file.name in complete or file.name in known]
 
     def _settings(self) -> RunSettings:
-        return self._config.run_settings(self._evaluator.version())
+        self._parts.loop.deployments = self._parts.deployments.read()
+        return self._config.run_settings(self._evaluator.version(self._farm.evaluator_version))
 
     def _earlier(self, generation: int) -> EarlierResults | None:
         """The results of the generation before, if they count again."""

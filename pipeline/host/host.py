@@ -80,7 +80,7 @@ class Host:
             closing.callback(self._lock.release)
             self._parts = build(root, config, evaluator_folder, closing)
             self._closing = closing.pop_all()
-        self._evaluator = ProjectEvaluator(config, self.paths, evaluator_folder)
+        self._evaluator = ProjectEvaluator(config, self.paths, evaluator_folder, self._parts.deployments)
         self._loaded = False  #: whether the ledger was replayed into the farm
         self._fitness = FitnessHistory(config.generation.direction)
         self._opened: OpenedGeneration | None = None
@@ -219,13 +219,9 @@ class Host:
             return self._ending(finished=True)
         self._parts.live_status.write(self.progress())  # at once: the file may still be of the generation before
         self.local_workers.prepare()
-        if self._parts.machine_controller is not None:
-            self._parts.machine_controller.open(on_down=self._close_connection)
-        if self._timers is None:
-            self._timers = Timers(self._parts.wakeups)
-            self._closing.callback(self._timers.close)
+        timers = self._running_timers()
         try:
-            ending = self._play(outputs, self._timers, on_progress, on_facts, proceed)
+            ending = self._play(outputs, timers, on_progress, on_facts, proceed)
         finally:
             with disk_errors(outputs.folder):
                 self._parts.archive.close()
@@ -234,6 +230,22 @@ class Host:
         if ending.finished:
             self._apply_keep()
         return ending
+
+    def bring_deployments(self, is_done: Callable[[], bool], timeout_s: float) -> None:
+        """Brings each worker the evaluator that was deployed last, until `is_done`, a time-out or `stop`.
+
+        No generation is open. Raises HostError, LedgerError as `play`.
+        """
+        self.load(generation=0)
+        self.loop.deployments = self._parts.deployments.read()
+        timers, deadline = self._running_timers(), time.monotonic() + timeout_s
+        while True:
+            self.loop.tick()
+            if is_done() or self._stop.is_set() or time.monotonic() >= deadline:
+                return
+            timers.poll_fast(bool(self.loop.workers_to_poll_fast()))
+            timers.catch_up()
+            self._parts.wakeups.wait(SWEEP_INTERVAL_S, 0.0)
 
     def stop(self) -> None:
         """Makes `play` return soon; any thread and any signal handler may call."""
@@ -302,6 +314,15 @@ class Host:
             if parts.live_status.is_due:
                 parts.live_status.write(self.progress())
             parts.wakeups.wait(min(outputs.wait_s, self._wait_s()), GATHER_S if may_gather_results(self.farm) else 0.0)
+
+    def _running_timers(self) -> Timers:
+        """Opens the connections to machines and starts the timers, once."""
+        if self._parts.machine_controller is not None:
+            self._parts.machine_controller.open(on_down=self._close_connection)
+        if self._timers is None:
+            self._timers = Timers(self._parts.wakeups)
+            self._closing.callback(self._timers.close)
+        return self._timers
 
     def _apply_keep(self) -> None:
         """Removes what the configuration does not keep of a finished generation: when its callers have been told."""

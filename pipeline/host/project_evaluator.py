@@ -14,6 +14,7 @@ from inbox_agent.system.atomic_file import replace_file
 from pipeline.config import Config
 from pipeline.errors import ConfigError, disk_errors
 from pipeline.paths import ProjectPaths
+from pipeline.storage.deployment_store import DeploymentStore
 
 _NAMED_MAX = 5  # files that are named in a message
 
@@ -21,17 +22,22 @@ _NAMED_MAX = 5  # files that are named in a message
 class ProjectEvaluator:
     """The evaluator of a project; `folder` has its files."""
 
-    def __init__(self, config: Config, paths: ProjectPaths, folder: Path) -> None:
-        self._config, self._paths = config, paths
+    def __init__(self, config: Config, paths: ProjectPaths, folder: Path, deployments: DeploymentStore) -> None:
+        self._config, self._paths, self._deployments = config, paths, deployments
         self._files = EvaluatorFiles(config.evaluator, folder)
 
-    def version(self) -> str:
+    def version(self, begun_with: str = "") -> str:
         """The version that must be played; empty if this computer does not have what the workers play.
+
+        What was deployed to all workers counts before the files of the project, which may have been edited since. A
+        generation that was begun with a deployed version keeps it.
 
         Raises:
             ConfigError: the files cannot be read.
-            HostError: the state folder cannot be written.
+            HostError: the state folder cannot be written, or the list of deployments is damaged.
         """
+        if (deployed := self._deployed(begun_with)) is not None:
+            return deployed
         if not self._config.knows_evaluator:
             return ""
         try:
@@ -47,6 +53,14 @@ class ProjectEvaluator:
                 record.parent.mkdir(parents=True, exist_ok=True)
                 replace_file(record, msgspec.json.format(msgspec.json.encode(files)))
         return version
+
+    def _deployed(self, begun_with: str) -> str | None:
+        if self._config.local_names():  # they play the files of the project
+            return None
+        known = self._deployments.read()
+        newest = known.newest()
+        kept = known.of_version(begun_with) or newest
+        return kept.evaluator if newest is not None and kept is not None else None
 
     def changes_since(self, version: str) -> str:
         """Which files differ from those of an earlier version, in one line; empty if that is not known."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from inbox_agent.protocol import layout
+from inbox_agent.protocol.deployment import archive_name, deployment_of, record_name
 from inbox_agent.protocol.files import ShareError, ShareFiles
 from inbox_agent.protocol.layout import INBOX, HostRecord, Kind
 from inbox_agent.protocol.readers import newest_epoch
@@ -50,6 +51,9 @@ def take_share(loop: ControlLoop, files: ShareFiles, worker: str) -> str:
     found = [known for name in names if (known := layout.attempt_of(name)) is not None]
     for kind in (Kind.START, Kind.GENOME):  # records first, then the payloads they refer to
         files.remove(f"{INBOX}/{kind.of(attempt)}" for attempt, kind_found in found if kind_found is kind)
+    deployed = {number for name in names if (number := deployment_of(name)) is not None}
+    for name_of in (record_name, archive_name):  # of the farm that had the share before
+        files.remove(f"{INBOX}/{name_of(number)}" for number in deployed)
     starts = sum(kind is Kind.START for _attempt, kind in found)
     return f"{worker}: the share is this farm's now, epoch {epoch}; {starts} start signals were removed"
 

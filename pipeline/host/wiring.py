@@ -31,10 +31,11 @@ from pipeline.machines.pools import MachinePool, MachinePools
 from pipeline.paths import ProjectPaths
 from pipeline.shares.artifact_room import ArtifactRoom
 from pipeline.shares.executor import ShareExecutor
-from pipeline.shares.share_client import ShareClient
+from pipeline.shares.share_client import ExecuteRequest, ShareClient
 from pipeline.shares.smb.files import SmbFiles
 from pipeline.shares.smb.session import SmbSession
 from pipeline.storage.archive import Archive
+from pipeline.storage.deployment_store import DeploymentStore
 from pipeline.storage.event_log import EventLog
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveStatusFile
@@ -50,6 +51,7 @@ class Parts:
     live_status: LiveStatusFile
     snapshots: Snapshots
     archive: Archive
+    deployments: DeploymentStore
     hooks: Hooks
     local_workers: LocalWorkers
     machine_controller: MachineController | None
@@ -85,9 +87,10 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack) 
     for files in smb.values():
         stack.callback(files.close)
     shares: dict[str, ShareFiles] = {**{name: LocalFiles(path) for name, path in folders.items()}, **smb}
-    archive = Archive(paths, config.limits.set_aside_bytes_max)
+    archive, deployments = Archive(paths, config.limits.set_aside_bytes_max), DeploymentStore(paths)
     archive.clear_incoming()
-    executor = stack.enter_context(closing(_share_executor(config, ledger.farm_id, paths, shares, snapshots, wakeups)))
+    executes = _execute_requests(config, ledger.farm_id, paths, shares, snapshots, deployments)
+    executor = stack.enter_context(closing(ShareExecutor(executes, {w.name for w in config.worker}, wakeups.wake)))
     outboxes = {name: path / OUTBOX for name, path in folders.items()}
     folder_watcher = stack.enter_context(closing(FolderWatcher(outboxes, wakeups.notify, suffixes=ANSWERS)))
     by_path = {w.name: WatchedFolder(folder_watcher, w.name) for w in config.worker if w.unc is None}
@@ -109,6 +112,7 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack) 
         live_status=live_status,
         snapshots=snapshots,
         archive=archive,
+        deployments=deployments,
         hooks=hooks,
         local_workers=local_workers,
         machine_controller=machine_controller,
@@ -148,21 +152,21 @@ def _machine_pools(
     return MachinePools(pools)
 
 
-def _share_executor(
+def _execute_requests(
     config: Config,
     farm_id: str,
     paths: ProjectPaths,
     shares: Mapping[str, ShareFiles],
     snapshots: Snapshots,
-    wakeups: Wakeups,
-) -> ShareExecutor:
+    deployments: DeploymentStore,
+) -> dict[str, ExecuteRequest]:
     room = ArtifactRoom(config.limits, (paths.state, paths.all_results))
-    clients = {
-        name: ShareClient(name, farm_id, files, paths.incoming / name, snapshots.content, room)
+    return {
+        name: ShareClient(
+            name, farm_id, files, paths.incoming / name, snapshots.content, room, archive=deployments.archive
+        ).execute
         for name, files in shares.items()
     }
-    remote = {worker.name for worker in config.worker}
-    return ShareExecutor({name: client.execute for name, client in clients.items()}, remote, wakeups.wake)
 
 
 def _smb_files(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from inbox_agent.protocol import layout
+from inbox_agent.protocol.deployment import archive_name, deployment_of, record_name, recorded_deployment
 from inbox_agent.protocol.files import (
     Delivery,
     FileAlreadyExists,
@@ -36,7 +37,7 @@ from inbox_agent.protocol.layout import (
 from inbox_agent.protocol.readers import DamagedOwner, read_heartbeat, read_owner, read_record
 from pipeline.core.limits import Limits
 from pipeline.core.observation import ShareScan
-from pipeline.core.requests import ScanRequest, ShareAction, ShareRequest
+from pipeline.core.requests import ScanRequest, SendDeployment, ShareAction, ShareRequest
 from pipeline.core.share_problems import in_words, inbox_unwritable, record_unreadable
 from pipeline.errors import HostError
 from pipeline.shares.artifact_room import ArtifactRoom
@@ -70,15 +71,16 @@ class ShareClient:
         incoming: Path,
         genome: Callable[[str, str], bytes | Path],
         room: ArtifactRoom | None = None,
+        archive: Callable[[str], Path] = Path,
     ) -> None:
         """`genome` gives a genome's bytes, or their path, by their SHA-256 and its name, and may raise HostError; all
-        shares have one `room`.
+        shares have one `room`. `archive` gives the archive of a deployed evaluator by its version.
         """
         self.worker = worker
         self._farm_id = farm_id
         self._files = files
         self._incoming = incoming
-        self._genome = genome
+        self._genome, self._archive = genome, archive
         self._collector = ResultCollector(worker, files, incoming, room or ArtifactRoom(Limits()))
         self._staging_cleared = False
 
@@ -110,6 +112,16 @@ class ShareClient:
         if action.publish:
             with _noting_write_problems(response):
                 self._publish(action.publish, response)
+        if action.deploy is not None:
+            with _noting_write_problems(response):
+                self._deploy(action.deploy)
+
+    def _deploy(self, deploy: SendDeployment) -> None:
+        record = deploy.record
+        archive, name = (f"{INBOX}/{name(record.number)}" for name in (archive_name, record_name))
+        self._files.deliver(archive, self._archive(record.evaluator), name, layout.encode(record))
+        earlier = (name(number) for number in deploy.earlier for name in (record_name, archive_name))
+        self._files.remove([f"{INBOX}/{name}" for name in earlier])
 
     def _publish_host_record(self, host: HostRecord) -> None:
         try:
@@ -199,6 +211,7 @@ class ShareClient:
             damaged_epoch=found_owner.epoch if isinstance(found_owner, DamagedOwner) else 0,
             damage=layout.clean(str(found_owner.error), 200) if isinstance(found_owner, DamagedOwner) else "",
             starts=starts,
+            deployments=frozenset(filter(None, map(recorded_deployment, names))),
             payloads=frozenset(attempt for attempt, kind in found if kind is Kind.GENOME),
             complete=frozenset(
                 a for a, sizes in request.expected_sizes.items() if a in starts and self._is_complete(a, sizes)
@@ -212,7 +225,7 @@ class ShareClient:
             self._staging_cleared = True
             with contextlib.suppress(ShareError):
                 staged = self._files.names(f"{INBOX}/{STAGING}", ENTRIES_MAX)
-                ours = [name for name in staged if layout.attempt_of(name) or layout.epoch_of(name)]
+                ours = [n for n in staged if layout.attempt_of(n) or layout.epoch_of(n) or deployment_of(n)]
                 self._files.remove([f"{INBOX}/{STAGING}/{name}" for name in ours])
 
     def _scan_outbox(self, request: ScanRequest, scan: ShareScan) -> ShareScan:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from inbox_agent.protocol.layout import AgentRecord, AgentState, HostRecord, Outcome, ResultRecord
+from pipeline.core.deployment import NO_DEPLOYMENTS
 from pipeline.core.dispatcher import decide
 from pipeline.core.facts import Fact, GenomeAdded, HostStarted, RunOpened, RunSettings, Settlement
 from pipeline.core.farm import Farm
@@ -18,7 +19,7 @@ from pipeline.core.observation import CollectedResult, MachineState, MachineStat
 from pipeline.core.observed import Observed
 from pipeline.core.queues import Queues
 from pipeline.core.reconcile import plan
-from pipeline.core.requests import MachineAction, ShareAction
+from pipeline.core.requests import MachineAction, SendDeployment, ShareAction
 from pipeline.core.reuse import EarlierResults
 from pipeline.core.transaction import Transaction
 
@@ -52,6 +53,9 @@ class FakeShare:
     problem: str = ""
     unknown_heartbeat: str = ""
     heartbeat_problem: str = ""
+    deployments: set[int] = field(default_factory=set)
+    taken_deployment: int | None = None  #: None: the agent takes none
+    takes_deployments: bool = True  #: whether what arrives can be taken
 
 
 class CoreHarness:
@@ -84,6 +88,8 @@ class CoreHarness:
         self.publish_fails = False
         self.is_open = False  #: more genomes may join
         self.earlier = earlier
+        self.deployments = NO_DEPLOYMENTS
+        self.sent_deployments: list[tuple[str, str]] = []  #: worker and version
         opened = RunOpened(generation=generation, run=1, settings=self.settings)
         self.record(HostStarted(pid=1, workers=len(names)), opened)
         for number in range(1, genomes + 1):
@@ -115,7 +121,7 @@ class CoreHarness:
         self.now += seconds
         tx = self.decide([*self.shares] if scan else [], sweep=sweep, full=full)
         self.facts += [(fact, self.now) for fact in tx.facts]
-        for action in plan(self.farm, self.observed, self.farm.workers):
+        for action in plan(self.farm, self.observed, self.limits, self.farm.workers, self.deployments):
             self._perform(action)
         self.check_invariants()
         return tx.facts
@@ -132,7 +138,7 @@ class CoreHarness:
             scans=[self.scan(name, full=full) for name in workers],
             machines=self.machines if sweep else {},
         )
-        return decide(self.farm, self.observed, observation, self.limits, self.queues, self.earlier)
+        return decide(self.farm, self.observed, observation, self.limits, self.queues, self.earlier, self.deployments)
 
     def run(self, seconds: float, step: float = 1.0) -> list[Fact]:
         """Ticks for that many seconds; returns all facts."""
@@ -174,6 +180,7 @@ class CoreHarness:
             desktop=share.desktop,
             evaluator=share.evaluator,
             problem=share.problem,
+            deployment=share.taken_deployment,
         )
         outbox = ShareScan(
             worker=name,
@@ -194,6 +201,7 @@ class CoreHarness:
             starts=frozenset(share.starts | share.unknown_starts),
             unknown_starts=frozenset(share.unknown_starts),
             payloads=frozenset(share.payloads),
+            deployments=frozenset(share.deployments),
             complete=frozenset(unconfirmed & share.starts & share.payloads),
             heartbeat=heartbeat if has_heartbeat else None,
             unknown_heartbeat=share.unknown_heartbeat,
@@ -223,10 +231,22 @@ class CoreHarness:
                 share.starts.add(start.attempt)
                 share.payloads.add(start.attempt)
             self.observed.note_published(action.worker, start.attempt, confirmed=not self.publish_fails)
+        if action.deploy is not None:
+            self._deploy(share, action.worker, action.deploy)
         answered = share.claims | share.results.keys()
         for attempt_id in answered - share.starts:
             share.claims.discard(attempt_id)
             share.results.pop(attempt_id, None)
+
+    def _deploy(self, share: FakeShare, worker: str, deploy: SendDeployment) -> None:
+        record = deploy.record
+        assert record.number > max(share.deployments, default=0)
+        self.observed.note_deployment(worker, record.evaluator, record.number)
+        self.sent_deployments.append((worker, record.evaluator))
+        share.deployments = (share.deployments | {record.number}) - set(deploy.earlier)
+        if share.takes_deployments:
+            share.taken_deployment, share.evaluator = record.number, record.evaluator
+            share.agent_state, share.problem = AgentState.IDLE, ""
 
     # ---------------------------------------------------------------------------------------------------------- agents
 

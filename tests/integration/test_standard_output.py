@@ -37,6 +37,7 @@ CASES: dict[str, tuple[tuple[str, ...], int]] = {
     "results": (("--json",), OK),
     "report": (("--out", "page.html"), OK),
     "schema": ((), OK),
+    "deploy": ((), BAD_INPUT),
     "prune": (("--older-than", "1d", "--what-if"), OK),
     "service install": (("--root", "missing"), BAD_INPUT),
     "service uninstall": ((), BAD_INPUT),

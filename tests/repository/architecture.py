@@ -26,7 +26,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "pipeline.errors": (),
     "pipeline.paths": (),
     "pipeline.secrets": ("inbox_agent.system.text_encoding", "pipeline.errors"),
-    "pipeline.core": ("inbox_agent.protocol.layout",),
+    "pipeline.core": ("inbox_agent.protocol.deployment", "inbox_agent.protocol.layout"),
     "pipeline.core.params": ("pipeline.errors",),
     "pipeline.core.runs": ("pipeline.errors", "pipeline.paths"),
     "pipeline.config": (
@@ -66,6 +66,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "pipeline.machines.fleet": ("pipeline.views.text_table",),
     "pipeline.host": (
         "inbox_agent.evaluation.version",
+        "inbox_agent.evaluator_archive",
         "inbox_agent.evaluator_files",
         "inbox_agent.protocol",
         "inbox_agent.system",

@@ -59,6 +59,7 @@ ONE_PLACE = {
     "click": {
         "pipeline.cli.agent",
         "pipeline.cli.completion",
+        "pipeline.cli.deploy",
         "pipeline.cli.evaluator",
         "pipeline.cli.main",
         "pipeline.cli.inspect",

@@ -87,15 +87,15 @@ def test_removal_of_open_genome_is_retried_later() -> None:
     core.publish_result(done)
     tx = core.decide(["w0"])
     core.facts += [(fact, core.now) for fact in tx.facts]
-    (action,) = plan(core.farm, core.observed, ["w0"])
+    (action,) = plan(core.farm, core.observed, core.limits, ["w0"])
     assert isinstance(action, ShareAction)
     assert action.remove == (done,)
 
     core.observed.note_held_open("w0", frozenset({done}))
 
-    assert plan(core.farm, core.observed, ["w0"]) == []
+    assert plan(core.farm, core.observed, core.limits, ["w0"]) == []
     core.observed.time += REMOVE_AGAIN_S + 1
-    assert plan(core.farm, core.observed, ["w0"]) == [action]
+    assert plan(core.farm, core.observed, core.limits, ["w0"]) == [action]
     core.observed.note_removed("w0", frozenset({done}))
     assert core.observed.workers["w0"].held_open == {}
 

@@ -1,0 +1,167 @@
+"""Deploys an evaluator: packs its files, notes the deployment, and brings it to the workers if no host runs.
+
+Owns: what can be deployed. A host that runs brings a deployment to its workers when it begins the next generation.
+Not here: when a worker gets it (`core.deployment`), the archive (`inbox_agent.evaluator_archive`).
+"""
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from inbox_agent.evaluator_archive import ArchiveError, pack_evaluator
+from inbox_agent.evaluator_files import EvaluatorFiles, EvaluatorFilesError
+from inbox_agent.protocol.layout import AgentRecord, AgentState, clean
+from inbox_agent.system.atomic_file import replace_file
+from pipeline.config import Config
+from pipeline.core.deployment import Deployment
+from pipeline.errors import InputError, disk_errors
+from pipeline.host.host import Host
+from pipeline.paths import ProjectPaths
+from pipeline.storage.deployment_store import DeploymentStore, size_and_digest
+
+NO_DEPLOYMENTS_TAKEN = "takes no deployments; start its agent with --accept-evaluators"
+_PROBLEM_CHARS_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class PackedEvaluator:
+    """What is deployed."""
+
+    deployment: Deployment  #: its number is 0 until it is added
+    files: dict[str, str]  #: path -> SHA-256
+    is_new: bool  #: whether the last deployment was another one
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEvaluator:
+    """What a worker has, as its agent reports it."""
+
+    worker: str
+    evaluator: str  #: version; empty: none, or not known
+    state: str  #: one line for people
+    has_it: bool  #: whether it is the one that was deployed
+
+
+def require_deployable(config: Config, root: Path, folder: Path, workers: Collection[str]) -> None:
+    """Raises InputError: this project, or these workers, cannot get an evaluator this way."""
+    names = [table.name for table in config.worker]
+    if not names:
+        raise InputError(
+            "there is no [[worker]]: local workers play the files of this project as they are, so there is nothing to "
+            "deploy"
+        )
+    if unknown := sorted(set(workers) - set(names)):
+        raise InputError(f"--to {unknown[0]}: no [[worker]] of that name; there are {', '.join(names)}")
+    if not config.evaluator.is_playable:
+        raise InputError("[evaluator] does not say what is played; give `command` or `python` there")
+    if config.evaluator.version is not None:
+        raise InputError("[evaluator] has `version`, and so no files; say which files travel with `files` instead")
+    if config.local_names() and folder != root:
+        raise InputError(f"{folder}: the local workers play the files of {root}; deploy these, without FOLDER")
+
+
+def pack(root: Path, config: Config, folder: Path, workers: Sequence[str], *, keep: bool) -> PackedEvaluator:
+    """Packs the files that count for the evaluator.
+
+    Args:
+        folder: the folder of the files.
+        workers: whom it is for; empty: all.
+        keep: whether the archive is kept, to be deployed. In `DeploymentStore.changing`.
+
+    Raises:
+        InputError: the files cannot be deployed.
+        HostError: the archive cannot be written.
+    """
+    paths, store = ProjectPaths(root), DeploymentStore(ProjectPaths(root))
+    evaluator_files = EvaluatorFiles(config.evaluator, folder)
+    with disk_errors(paths.all_deployments):
+        paths.all_deployments.mkdir(parents=True, exist_ok=True)
+    packed = paths.new_archive
+    try:
+        with disk_errors(packed):
+            try:
+                files = evaluator_files.read()
+                version = evaluator_files.version(files)
+                pack_evaluator(folder, files, packed)
+            except EvaluatorFilesError as error:
+                raise InputError(str(error)) from error
+            except ArchiveError as error:
+                raise InputError(f"{folder}: {error}; `files` in [evaluator] says which files travel") from error
+            archive_bytes, archive_sha256 = size_and_digest(packed)
+            if keep:
+                packed.replace(store.archive(version))
+                paths.all_evaluator_files.mkdir(parents=True, exist_ok=True)
+                replace_file(paths.evaluator_files(version), msgspec.json.format(msgspec.json.encode(files)))
+    finally:
+        packed.unlink(missing_ok=True)
+    table = config.evaluator
+    deployment = Deployment(
+        number=0,
+        evaluator=version,
+        archive_bytes=archive_bytes,
+        archive_sha256=archive_sha256,
+        command=tuple(table.command) if table.command is not None else None,
+        python=table.python,
+        files=tuple(table.files) if table.files is not None else None,
+        load_limit_s=table.load_limit_s,
+        memory_limit_mb=table.memory_limit_mb,
+        games_per_process=table.games_per_process,
+        result_is_final=table.result_is_final,
+        workers=tuple(workers) or None,
+        deployed_at=time.time(),
+    )
+    last = store.read().known[-1:]
+    return PackedEvaluator(deployment, files, not (last and last[0].is_same(deployment)))
+
+
+def earlier(store: DeploymentStore) -> Deployment:
+    """The last deployment of another version than the newest one. Raises InputError: there is none."""
+    known = store.read()
+    newest = known.newest()
+    for each in reversed(known.known):
+        is_other = newest is not None and each.workers is None and each.evaluator != newest.evaluator
+        if is_other and store.archive(each.evaluator).is_file():
+            return each
+    raise InputError("--rollback: no other evaluator was deployed before")
+
+
+def bring(host: Host, workers: Collection[str], timeout_s: float) -> None:
+    """Brings the deployments to these workers; returns when all that take deployments have theirs, or after the time.
+
+    Raises HostError, LedgerError as `Host.play`.
+    """
+
+    def is_done() -> bool:
+        return all(each.has_it or each.state == NO_DEPLOYMENTS_TAKEN for each in evaluators(host, workers))
+
+    host.bring_deployments(is_done, timeout_s)
+
+
+def evaluators(host: Host, workers: Collection[str]) -> list[WorkerEvaluator]:
+    """What each of these workers has, as far as this host has seen it."""
+    found = []
+    for name in workers:
+        seen, worker = host.loop.observed.workers[name], host.farm.worker(name)
+        wanted = host.loop.deployments.newest(name)
+        if seen.heartbeat is None:
+            problem = worker.reason or seen.unknown or seen.heartbeat_problem or "its agent is silent"
+            found.append(WorkerEvaluator(name, "", clean(problem, _PROBLEM_CHARS_MAX), has_it=False))
+        else:
+            found.append(_reported(name, seen.heartbeat, wanted))
+    return found
+
+
+def _reported(worker: str, heartbeat: AgentRecord, wanted: Deployment | None) -> WorkerEvaluator:
+    version = heartbeat.evaluator or ""
+    if wanted is not None and version == wanted.evaluator:
+        return WorkerEvaluator(worker, version, f"has deployment {wanted.number}", has_it=True)
+    if heartbeat.deployment is None:
+        return WorkerEvaluator(worker, version, NO_DEPLOYMENTS_TAKEN, has_it=False)
+    if heartbeat.state is AgentState.BROKEN:
+        return WorkerEvaluator(worker, version, clean(heartbeat.problem, _PROBLEM_CHARS_MAX), has_it=False)
+    if heartbeat.state is AgentState.LOADING:
+        return WorkerEvaluator(worker, version, "is loading its evaluator", has_it=False)
+    return WorkerEvaluator(worker, version, "has another evaluator", has_it=False)
