@@ -71,10 +71,10 @@ class ShareClient:
         incoming: Path,
         genome: Callable[[str, str], bytes | Path],
         room: ArtifactRoom | None = None,
-        archive: Callable[[str], Path] = Path,
+        archive: Callable[[str], bytes | Path] = Path,
     ) -> None:
         """`genome` gives a genome's bytes, or their path, by their SHA-256 and its name, and may raise HostError; all
-        shares have one `room`. `archive` gives the archive of a deployed evaluator by its version.
+        shares have one `room`. `archive` gives the archive of a deployed evaluator, or its path, by its version.
         """
         self.worker = worker
         self._farm_id = farm_id

@@ -34,13 +34,16 @@ class Case:
     prepare: Prepare
     local: bool = False
     late: bool = False  #: files of genomes arrive while the others are played
+    deploy: bool = False  #: the workers get their evaluator first
 
 
-def small_world(*, local: bool, late: bool = False) -> Options:
+def small_world(*, local: bool, late: bool = False, deploy: bool = False) -> Options:
     """Two workers, four genomes, two trials: enough for queues, retries and siblings."""
     drawn = fault_free_options(draw_options(random.Random(WORLD_SEED)))
     share = 0.7 if late else 0.0
-    return replace(drawn, workers=2, genomes=4, trials=2, depth=2, local=local, fault_phase_s=60.0, late=share)
+    return replace(
+        drawn, workers=2, genomes=4, trials=2, depth=2, local=local, fault_phase_s=60.0, late=share, deploy=deploy
+    )
 
 
 def cases(again: Iterable[int] = (3,)) -> Iterator[Case]:
@@ -61,6 +64,11 @@ def cases(again: Iterable[int] = (3,)) -> Iterator[Case]:
 
     yield Case(HOST, "killed while files arrive", kill(HOST), late=True)
     yield Case(HOST, "fail while files arrive", fail(HOST, "fail"), late=True)
+    for process in (HOST, AGENT):
+        yield Case(process, "killed after a deployment", kill(process), deploy=True)
+        for failure in sorted({*FAILURES} - ({"torn"} if process == AGENT else set())):
+            yield Case(process, f"{failure} after a deployment", fail(process, failure), deploy=True)
+    yield Case(AGENT, "killed with its power after a deployment", kill(AGENT, power=True), deploy=True)
     for local in (False, True):
         yield Case(HOST, "killed", kill(HOST), local)
         for second in again:
@@ -78,7 +86,7 @@ def points(case: Case) -> Iterator[History]:
     k = 0
     while True:
         k += 1
-        world = small_world(local=case.local, late=case.late)
+        world = small_world(local=case.local, late=case.late, deploy=case.deploy)
         history = play(WORLD_SEED, world, lambda world: case.prepare(world, k))  # noqa: B023
         yield history
         if history.world.steps[case.process] < k:

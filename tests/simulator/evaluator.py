@@ -12,13 +12,26 @@ import orjson
 
 from inbox_agent.evaluation.protocol import CannotLoad, EvaluationJob, EvaluationResult
 from inbox_agent.protocol.layout import Outcome
+from tests.simulator.world import Options
 
 if TYPE_CHECKING:
     from tests.simulator.machine import SimulatedMachine
 
-#: The version of the evaluator that all generations are played with, and the one of a machine whose files were edited.
+#: The version of the evaluator that machines have at first, and the one of a machine whose files were edited.
 VERSION, EDITED_VERSION = "v1", "v2"
 LOAD_S, SLOW_LOAD_S = (0.0, 1.5), (20.0, 60.0)
+
+
+def version_of(options: Options, generation: int) -> str:
+    """The version of the evaluator that a generation must be played with."""
+    if not options.deploy:
+        return VERSION
+    return "deployed-1" if options.reuse else f"deployed-{generation}"  # results of another version are not reused
+
+
+def generation_of(attempt: str) -> int:
+    """The generation in an attempt's id."""
+    return int(attempt.partition("-")[0].removeprefix("g"))
 
 
 def fitness_of(genome: bytes, seed: int, version: str = VERSION) -> float:
@@ -95,7 +108,7 @@ class SimulatedEvaluator:
         if world.options.commands:
             self.loads += 1
             self._version_read_first = self._machine.evaluator_version
-        elif self._version != VERSION and not world.options.second_farm:
+        elif self._version != version_of(world.options, generation_of(job.attempt)) and not world.options.second_farm:
             world.report_violation(f"{self._machine.name} plays {job.attempt} with evaluator {self._version}")
         behaviour = behaviour_of(self._machine.files.fetched[job.genome])
         self._begun_at = world.now

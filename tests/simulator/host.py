@@ -34,9 +34,10 @@ from pipeline.host.wakeups import Wakeups
 from pipeline.shares.executor import ShareExecutor
 from pipeline.shares.share_client import ExecuteRequest, ShareClient, ShareResponse
 from tests.fakes.ports import MemoryArchive, MemoryEventLog, MemoryLedger
+from tests.simulator.deployments import archive_of, deployments_of
 from tests.simulator.disk import FaultyFiles, SimulatedDisk
 from tests.simulator.epoch_checker import REVERTS_MAX
-from tests.simulator.evaluator import VERSION
+from tests.simulator.evaluator import version_of
 from tests.simulator.executor import LATE_DELAY_S, SimulatedExecutor
 from tests.simulator.genomes import (
     MemorySnapshots,
@@ -231,7 +232,9 @@ class SimulatedHost:
             files = FaultyFiles(self.world, lambda name=name: self._mounted_disk(name), self.name, remote=True)  # type: ignore[misc]
             files.on_publish = lambda path, name=name: self._published(name, path)  # type: ignore[misc]
             machine.listeners[self.name] = lambda _path, name=name: self._notify(name)  # type: ignore[misc]
-            share = ShareClient(name, self.ledger.farm_id, files, Path("/nowhere"), self._snapshots.content)
+            share = ShareClient(
+                name, self.ledger.farm_id, files, Path("/nowhere"), self._snapshots.content, archive=archive_of
+            )
             shares[name] = share.execute
         return ControlLoop(
             farm,
@@ -288,6 +291,9 @@ class SimulatedHost:
     def _open(self) -> None:
         """As `Host.begin` does: the genomes of the folder, then the facts that follow."""
         assert self.loop is not None
+        if self.world.options.deploy:
+            known = deployments_of(self.world.options, self.generation, host_restarted=self.starts > self.generation)
+            self.loop.deployments = known
         if self.generation not in self._files:
             self._files[self.generation] = SimulatedGenomes(self.world, self.name, self._snapshots, self.generation)
         farm, files = self.loop.farm, self._files[self.generation]
@@ -298,7 +304,7 @@ class SimulatedHost:
             settings={},
             evaluator="simulated",
             time_limit_s=TIME_LIMIT_S,
-            evaluator_version=VERSION,
+            evaluator_version=version_of(self.world.options, self.generation),
             seeds="fixed" if self.world.options.reuse else "per-generation",
             reuse="same-seeds" if self.world.options.reuse else "none",
         )

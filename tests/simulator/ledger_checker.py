@@ -12,7 +12,7 @@ import orjson
 
 from tests.simulator.disk import SimulatedDisk
 from tests.simulator.epoch_checker import EpochChecker
-from tests.simulator.evaluator import fitness_of
+from tests.simulator.evaluator import fitness_of, version_of
 from tests.simulator.genomes import SimulatedGenomes
 from tests.simulator.queue_checker import QueueChecker
 from tests.simulator.world import World
@@ -306,7 +306,8 @@ class LedgerChecker:
                 fact["attempt"],
                 fact["fitness"],
             )
-            expected = fitness_of(genome, seed_of(self._seed, trial, is_fixed=self._world.options.reuse))
+            seed = seed_of(self._seed, trial, is_fixed=self._world.options.reuse)
+            expected = fitness_of(genome, seed, version_of(self._world.options, trial[0]))
             is_valid = self._is_reusable(trial, fact) if "reused" in fact else self.issued.get(attempt) == trial
             if fitness != expected or not is_valid:
                 self.unexpected += 1

@@ -5,14 +5,17 @@ import copy
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
 
 from inbox_agent.agent import Agent
+from inbox_agent.deployments import DeploymentIntake
 from inbox_agent.evaluation.versioned import EvaluatorSource, FilesState, VersionedEvaluator
 from inbox_agent.identity import AgentIdentity
 from inbox_agent.other_agents import OtherAgentActive
+from inbox_agent.protocol.deployment import DeployRecord
 from inbox_agent.protocol.layout import (
     ANSWERS,
     INBOX,
@@ -27,9 +30,11 @@ from inbox_agent.protocol.layout import (
     decode,
     encode,
 )
+from inbox_agent.settings import EvaluatorTable
 from inbox_agent.share_scanner import AgentLimits
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState, MachineStatus
+from tests.simulator.deployments import SimulatedDeployedEvaluators
 from tests.simulator.disk import DiskState, FaultyFiles, SimulatedDisk, attempt_in, attempts_in
 from tests.simulator.evaluator import EDITED_VERSION, VERSION, SimulatedEvaluator
 from tests.simulator.world import Killed, World
@@ -57,6 +62,7 @@ class Checkpoint:
     disk: DiskState
     memory: tuple[Any, ...]  #: agent, evaluator and files, which refer to each other
     playing: frozenset[str]
+    deployed: DeployRecord | None
 
 
 class SimulatedMachine:
@@ -72,6 +78,7 @@ class SimulatedMachine:
         self.own_disk = share_is_local
         self.listeners: dict[str, Callable[[str], None]] = {}  #: notified of each result that the agent publishes
         self.evaluator_version = VERSION  #: of its evaluator's files as they are now
+        self.deployed: DeployRecord | None = None  #: the deployment that was installed last
         self.evaluator_edits = 0
         self.floods = 0  #: results of no attempt so far
         self._rewound_to = 1_000_000  #: the heartbeat counter that its guest shows next
@@ -182,11 +189,32 @@ class SimulatedMachine:
                 clock=self._read_clock,
                 share_is_local=self.own_disk,
                 host_is_local=self.world.options.local,
+                deployments=self._deployment_intake(),
                 limits=limits,
             )
         except Killed:
             return
         self._schedule_step(0.0)
+
+    def _deployment_intake(self) -> DeploymentIntake | None:
+        if not self.world.options.deploy:
+            return None
+        return DeploymentIntake(self.files, SimulatedDeployedEvaluators(self), self._deployed_source, self._read_clock)
+
+    def _deployed_source(self, _table: EvaluatorTable, _folder: Path) -> EvaluatorSource:
+        self._evaluator = SimulatedEvaluator(self)
+        return EvaluatorSource(self._evaluator, self._look_at_files)
+
+    def install(self, record: DeployRecord) -> None:
+        """Makes a deployed evaluator the one that is played."""
+        self.deployed = record
+        self.world.executed["deploy"] += 1
+        self.edit_evaluator(record.evaluator)
+
+    @property
+    def installed_version(self) -> str:
+        """The version of its evaluator's files when they are not edited."""
+        return self.deployed.evaluator if self.deployed is not None else VERSION
 
     def _look_at_files(self) -> FilesState:
         return FilesState(self.evaluator_version, self.evaluator_edits, {})
@@ -194,7 +222,7 @@ class SimulatedMachine:
     def edit_for(self, seconds: float) -> None:
         """Edits the evaluator's files, and puts them back after a while."""
         self.edit_evaluator(EDITED_VERSION)
-        self.world.schedule(seconds, lambda: self.edit_evaluator(VERSION))
+        self.world.schedule(seconds, lambda: self.edit_evaluator(self.installed_version))
 
     def edit_evaluator(self, version: str) -> None:
         """Writes the evaluator's files."""
@@ -364,7 +392,8 @@ class SimulatedMachine:
     def save_state(self) -> None:
         """Takes a checkpoint of the disk, and of the memory with the agent in it."""
         memory = copy.deepcopy((self.agent, self._evaluator, self.files)) if self.agent is not None else ()
-        self._checkpoints.append(Checkpoint(self.world.now, self.disk.state(), memory, frozenset(self.playing)))
+        playing = frozenset(self.playing)
+        self._checkpoints.append(Checkpoint(self.world.now, self.disk.state(), memory, playing, self.deployed))
 
     def load_state(self) -> None:
         """Reverts to a checkpoint: the share alone, or the machine boots from it, or it resumes with its memory."""
@@ -376,6 +405,8 @@ class SimulatedMachine:
         self.disk.load_state(checkpoint.disk)
         how = self.world.rng.choice(["share", "boot", "memory"])
         self.world.fired[f"revert: {how}"] += 1
+        if how != "share":
+            self._revert_evaluator(checkpoint.deployed)
         if how == "boot":
             self.switch_off()
             self._boot(1)
@@ -389,6 +420,11 @@ class SimulatedMachine:
             self._evaluator.delay_end(reverted_s)
             self.playing = set(checkpoint.playing)
             self._schedule_step(0.0)
+
+    def _revert_evaluator(self, deployed: DeployRecord | None) -> None:
+        if self.deployed != deployed:
+            self.deployed = deployed
+            self.edit_evaluator(self.installed_version)
 
     def write_hostile_bytes(self) -> None:
         """Writes hostile bytes to the outbox, under the name of an expected result or of an attempt never issued."""
@@ -473,7 +509,7 @@ class SimulatedMachine:
     def stop_faults(self) -> None:
         """Ends faults of disk and network. What hangs or has ended stays so, and the host has to recover it."""
         self.disk.reachable, self.disk.full, self.hypervisor_down = True, False, False
-        self.edit_evaluator(VERSION)
+        self.edit_evaluator(self.installed_version)
         self.evaluator_is_broken = self.corrupts = False
         self.disk.held.clear()
 
@@ -549,6 +585,7 @@ class SimulatedMachine:
                 self.disk.files.clear()
                 self.disk.make_folders()
                 self._checkpoints.clear()
+                self._revert_evaluator(None)
                 self.reverted, self.needs_restore = True, False
                 self.world.schedule(RESTORE_S - BOOT_S, lambda: self._boot(1))
                 self.busy_until = self.world.now + RESTORE_S

@@ -394,6 +394,13 @@ MUTATIONS = [
         "        if False:\n",
     ),
     Mutation(
+        "open generation gets the newest evaluator",
+        "a generation keeps the evaluator that it was begun with",
+        "Deployments.wanted_by",
+        "            return self.of_version(farm.evaluator_version)\n",
+        "            return self.newest(worker)\n",
+    ),
+    Mutation(
         "result reused for other bytes",
         "an earlier result counts again only for the same bytes",
         "_game",

@@ -167,6 +167,17 @@ def test_world_without_faults_needs_one_attempt_per_trial() -> None:
     assert all(machine.restarts == 0 for machine in history.machines)
 
 
+def test_each_generation_is_played_with_the_evaluator_that_was_deployed_for_it() -> None:
+    """No machine has it before; without faults it is sent to each once, and no attempt is repeated."""
+    options = replace(fault_free_options(World(3).options), deploy=True, generations=2)
+    history = play(3, options)
+
+    assert history.violations == []
+    assert history.world.executed["deploy"] == 2 * options.workers
+    assert len(history.host.checker.issued) == history.trials
+    assert [machine.evaluator_version for machine in history.machines] == ["deployed-2"] * options.workers
+
+
 @pytest.mark.parametrize("seed", range(1, 21))
 def test_failing_genomes_cost_other_genomes_nothing(seed: int) -> None:
     """Genomes that fail or hang are tried twice; every trial of the others takes one attempt."""
@@ -261,7 +272,7 @@ def test_long_proof_resumes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "case",
-    [case for case in cases() if case.late or case.failure in ("killed", "unknown")],
+    [case for case in cases() if case.late or case.deploy or case.failure in ("killed", "unknown")],
     ids=lambda case: f"{case.process}-{case.failure}-{'local' if case.local else 'apart'}",
 )
 def test_every_operation_may_fail(case: Case) -> None:

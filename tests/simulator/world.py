@@ -71,6 +71,7 @@ class Options:
     rewind: float = 0.0  #: a heartbeat counter that falls again and again, for a while
     short_games: bool = False  #: games take milliseconds, so that queues grow
     reuse: bool = False  #: results of the first generation count in the second one, in which some genomes are the same
+    deploy: bool = False  #: each generation is played with an evaluator that no machine has before it is deployed
     one_system: bool = False  #: what crashes a local agent's machine crashes the host, and all local agents, with it
 
 
@@ -87,6 +88,7 @@ _SIZES = {
     "commands",
     "losses_max",
     "short_games",
+    "deploy",
 }
 
 
@@ -114,7 +116,9 @@ def short_games_options(options: Options) -> Options:
 def draw_options(rng: random.Random) -> Options:
     """Draws the options of a world."""
     options = _draw_scenario(rng)
-    return replace(options, reuse=options.generations > 1 and rng.random() < 0.5)
+    options = replace(options, reuse=options.generations > 1 and rng.random() < 0.5)
+    deploys = not (options.local or options.second_farm) and rng.random() < 0.25
+    return replace(options, deploy=deploys)
 
 
 def _draw_scenario(rng: random.Random) -> Options:
