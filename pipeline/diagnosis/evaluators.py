@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from inbox_agent.checks import CheckResult
 from inbox_agent.evaluation.version import changed_files, files_that_count, in_one_line, shortened
 from inbox_agent.evaluator_files import EvaluatorFiles, EvaluatorFilesError
@@ -31,6 +33,8 @@ from inbox_agent.protocol.layout import (
 from inbox_agent.protocol.readers import read_evaluator, read_heartbeat
 from pipeline.config import Config
 from pipeline.core.share_problems import SAME_VERSION, Problem, record_unreadable
+from pipeline.paths import ProjectPaths
+from pipeline.storage.deployment_store import DeploymentStore
 
 AGREE_WAIT_S = 6.0  #: a little more than one heartbeat: an agent writes the record before the beat that names it
 FILES_NAMED_MAX = 5
@@ -93,12 +97,17 @@ def _record_of(files: ShareFiles, beat: AgentRecord) -> EvaluatorRecord | Fault 
 def compare_evaluators(root: Path, config: Config, reported: Sequence[ReportedEvaluator]) -> Iterator[CheckResult]:
     """One result for each worker: how its evaluator differs from that of the project.
 
-    If this computer does not have the evaluator that the workers play, the version of most of them is the reference.
+    What was deployed last is the reference, or else the project's evaluator. If this computer does not have what the
+    workers play, the version of most of them is.
+
+    Raises HostError: the list of deployments cannot be read.
     """
     reference = None
     if any(one.beat.evaluator is not None for one in reported):
         try:
-            reference = _of_project(root, config) if config.knows_evaluator else _of_most(reported)
+            reference = _of_deployment(root, config)
+            if reference is None:
+                reference = _of_project(root, config) if config.knows_evaluator else _of_most(reported)
         except EvaluatorFilesError as error:
             yield CheckResult("[evaluator]", False, str(error))
     for one in reported:
@@ -133,6 +142,29 @@ class _Reference:
     version: str
     parts: _Parts | None  #: None: not known
     is_named: bool = False  #: whether the project's settings name the version
+
+
+def _of_deployment(root: Path, config: Config) -> _Reference | None:
+    """What was deployed last to all workers; None if nothing was, or if local workers play the project's files.
+
+    Raises HostError: the list of deployments cannot be read.
+    """
+    paths = ProjectPaths(root)
+    deployed = None if config.local_names() else DeploymentStore(paths).read().newest()
+    if deployed is None:
+        return None
+    try:
+        digests = msgspec.json.decode(paths.evaluator_files(deployed.evaluator).read_bytes(), type=dict[str, str])
+    except (OSError, msgspec.MsgspecError):
+        digests = {}
+    known = shortened(digests, _UNLIMITED_BYTES)
+    target = clean(deployed.python or " ".join(deployed.command or ()), TARGET_CHARS_MAX)
+    return _Reference(
+        whose=f"deployment {deployed.number}",
+        source="the project",
+        version=deployed.evaluator,
+        parts=_Parts(target=target, files=known, count=len(known)) if known else None,
+    )
 
 
 def _of_project(root: Path, config: Config) -> _Reference:
@@ -205,7 +237,8 @@ def _difference(one: ReportedEvaluator, reference: _Reference) -> Fault:
     if reference.is_named:
         fix = f'put the same evaluator there, and set `version = "{reference.version}"` in [evaluator] of its agent'
         return "the project sets `version` in [evaluator], and its agent has another one or none", fix
-    copy = f"copy the files of {reference.source} there"
+    takes = one.beat.deployment is not None
+    copy = "run `pipeline deploy`" if takes else f"copy the files of {reference.source} there"
     if isinstance(one.record, tuple):
         problem, fix = one.record
         return f"what differs is not known, because {problem}", fix

@@ -13,8 +13,12 @@ from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import AgentState, EvaluatorRecord, encode
 from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.settings import EvaluatorTable
+from pipeline.config import load_config
 from pipeline.diagnosis import evaluators, shares
 from pipeline.diagnosis.evaluators import reported_evaluator
+from pipeline.host import deploy
+from pipeline.paths import ProjectPaths
+from pipeline.storage.deployment_store import DeploymentStore
 from tests.fakes.memory_files import MemoryFiles
 from tests.harness import records
 from tests.harness.command_line import pipeline
@@ -69,6 +73,12 @@ class Farm:
 
     def beats(self, name: str, **fields: Any) -> None:
         LocalFiles(self.share(name)).replace("status/agent.json", encode(records.beat(**fields)))
+
+    def deploys(self) -> None:
+        """The files of the project are deployed to all workers; no host has brought them yet."""
+        config = load_config(self.root, check=False)
+        store = DeploymentStore(ProjectPaths(self.root))
+        store.add(deploy.pack(self.root, config, self.root, (), keep=True).deployment)
 
     def share(self, name: str) -> Path:
         return self._tmp_path / f"share of {name}"
@@ -225,6 +235,24 @@ def test_mixed_evaluators_are_no_fault_where_they_are_permitted(farm: Farm) -> N
 
     assert farm.doctor() == (0, [])
     assert farm.doctor("-v")[1][-1].endswith(": rules.py differs; `allow_mixed_evaluators` permits it")
+
+
+# ------------------------------------------------------------------------------------- compared with a deployment
+
+
+def test_deployed_evaluator_is_the_reference(farm: Farm) -> None:
+    """Also if the files of the project were edited since; an agent that takes evaluators needs another deployment."""
+    deployed = farm.knows(OTHER_GAME)
+    farm.plays("vm-0", OTHER_GAME)
+    other = farm.plays("vm-1", GAME)
+    farm.beats("vm-1", evaluator=other, deployment=1)
+    farm.deploys()
+    write(farm.root, GAME)
+
+    assert farm.fault() == (
+        f"vm-1: its evaluator version is {other}, that of deployment 1 is {deployed}: rules.py differs; run "
+        f"`pipeline deploy`, or set `files` or `version` {BOTH}"
+    )
 
 
 # ------------------------------------------------------------------------------------ compared with each other
