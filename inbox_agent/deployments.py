@@ -32,6 +32,7 @@ TRIES_MAX = 5  #: of one deployment
 TRY_AGAIN_S = 1.0
 KEPT_MAX = 3  #: deployed evaluators on this machine
 _NONE_YET = "there is no evaluator yet; `pipeline deploy` on the host brings one"
+_LIMITS = ("stall_limit_s", "load_limit_s", "memory_limit_mb", "games_per_process")
 _CURRENT = "current.json"  #: a copy of the record of the deployment that is played
 _ARCHIVE = "archive.zip"
 
@@ -101,14 +102,11 @@ class DeployedEvaluators:
 
     def table_of(self, record: DeployRecord) -> EvaluatorTable:
         """The table to play it with. Raises DeploymentRefused: it says nothing to play, or something that cannot be."""
-        fields = {
-            name: getattr(record, name)
-            for name in ("command", "python", "files", "load_limit_s", "memory_limit_mb", "games_per_process")
-        }
+        fields = {name: getattr(record, name) for name in ("command", "python", "files", "result_is_final", *_LIMITS)}
         environment = msgspec.to_builtins(self._own.environment)
         try:
             table = convert(
-                {**fields, "result_is_final": record.result_is_final, "environment": environment},
+                {**fields, "environment": environment},
                 EvaluatorTable,
                 "the deployment",
             )

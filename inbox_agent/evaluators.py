@@ -49,6 +49,7 @@ def make_evaluator(
         ),
         worker=place.number,
         memory_limit_mb=table.memory_limit_mb,
+        stall_limit_s=table.stall_limit_s,
         games_per_process=table.games_per_process,
         result_is_final=table.result_is_final,
         load_limit_s=table.load_limit_s,

@@ -66,6 +66,8 @@ class EvaluatorTable(Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     command: Annotated[list[str], Meta(min_length=1)] | None = None
     python: _FunctionName | None = None  #: `module:function`, called in a process that is kept between evaluations
     time_limit_s: Annotated[float, Meta(gt=0, le=7 * 86400)] = 1800.0  #: then an evaluation is killed
+    #: a game is killed if its `progress:` line has not changed for so long; its trial timed out. Unset: never
+    stall_limit_s: Annotated[float, Meta(gt=0, le=7 * 86400)] | None = None
     load_limit_s: Annotated[float, Meta(gt=0, le=86400)] = 300.0  #: with `python`: for the import of its module
     #: of a game with all its processes; a game that needs more is killed and fails
     memory_limit_mb: Annotated[int, Meta(ge=16, le=2**24)] | None = None

@@ -45,6 +45,8 @@ class Evaluator:
     python: str | None = None
     folder: Path | None = None  #: where the evaluator's files are; None: the farm's root
     time_limit_s: float = 1800.0
+    #: a game is killed if its `progress:` line has not changed for so long; None: never
+    stall_limit_s: float | None = None
     memory_limit_mb: int | None = None  #: of a game with all its processes
     games_per_process: int | None = None  #: of a callable; None: as many as complete and clean up
     result_is_final: bool = False  #: a command's game ends as soon as its result file is complete
@@ -359,6 +361,7 @@ def _evaluator_table(evaluator: object) -> dict[str, Any]:
         "command": _texts(evaluator.command, "command", "its parts one by one, as a list"),
         "python": evaluator.python,
         "time_limit_s": evaluator.time_limit_s,
+        "stall_limit_s": evaluator.stall_limit_s,
         "memory_limit_mb": evaluator.memory_limit_mb,
         "games_per_process": evaluator.games_per_process,
         "result_is_final": evaluator.result_is_final,

@@ -27,6 +27,7 @@ from inbox_agent.evaluation.protocol import (
     time_limit_reason,
 )
 from inbox_agent.evaluation.scratch import InvalidAnswer, Scratch
+from inbox_agent.evaluation.stall import ProgressWatch
 from inbox_agent.protocol.layout import Outcome, clean
 from inbox_agent.system.process_tree import ProcessTree, find_program, interpreter, wait_for_exit
 
@@ -44,6 +45,7 @@ class _RunningCommand:
     process: "subprocess.Popen[bytes]"
     output: OutputReader
     memory: MemoryLimit
+    progress: ProgressWatch
     started: float
 
     @property
@@ -118,7 +120,9 @@ class CommandEvaluator:
             return
         assert process.stdout is not None
         memory = MemoryLimit(process.pid, self._options.memory_limit_mb)
-        self._game = _RunningCommand(job, process, OutputReader(process.stdout), memory, started)
+        output = OutputReader(process.stdout)
+        progress = ProgressWatch(lambda: output.progress, self._options.stall_limit_s)
+        self._game = _RunningCommand(job, process, output, memory, progress, started)
 
     def wait(self, timeout_s: float) -> EvaluationResult | None:
         if self._start_error is not None:
@@ -129,7 +133,7 @@ class CommandEvaluator:
         until = time.monotonic() + timeout_s
         while True:
             now = time.monotonic()
-            pause_s = min(until - now, game.deadline - now, game.memory.until_due_s())
+            pause_s = min(until - now, game.deadline - now, game.memory.until_due_s(), game.progress.until_due_s())
             if wait_for_exit(game.process, min(pause_s, _RESULT_POLL_S) if self._options.result_is_final else pause_s):
                 return self._exited(game)
             if self._options.result_is_final and self._has_answer():
@@ -139,6 +143,8 @@ class CommandEvaluator:
                 return self._killed(game, Outcome.FAILED, memory_limit_reason(self._options.memory_limit_mb, used_mb))
             if time.monotonic() >= game.deadline:
                 return self._killed(game, Outcome.TIMED_OUT, time_limit_reason(game.job.time_limit_s))
+            if reason := game.progress.stall_reason():
+                return self._killed(game, Outcome.TIMED_OUT, reason)
             if time.monotonic() >= until:
                 return None
 

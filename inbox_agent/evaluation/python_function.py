@@ -35,6 +35,7 @@ from inbox_agent.evaluation.protocol import (
     was_killed,
 )
 from inbox_agent.evaluation.scratch import InvalidAnswer, Scratch
+from inbox_agent.evaluation.stall import ProgressWatch
 from inbox_agent.evaluation.worker_process import describe_children
 from inbox_agent.protocol.layout import LOG_BYTES_MAX, REASON_CHARS_MAX, Outcome, clean
 from inbox_agent.system.process_tree import ProcessTree, interpreter, wait_for_exit
@@ -59,6 +60,7 @@ class _RunningCall:
     job: EvaluationJob
     number: int
     memory: MemoryLimit
+    progress: ProgressWatch | None = None  #: once the request was sent
     started: float | None = None  #: when the request was sent; None while the child still imports
     log: bytes = b""  #: output before it
 
@@ -167,6 +169,7 @@ class FunctionEvaluator:
             # A reply that has arrived counts, however late it is read here.
             now = time.monotonic()
             pause_s = min(until - now, self._deadline - now, game.memory.until_due_s(), _POLL_S)
+            stall_reason = game.progress.stall_reason() if game.progress is not None else ""
             reply = self._next_reply(child, max(0.0, pause_s))
             if reply is not None:
                 finished = self._handle_reply(child, game, reply)
@@ -176,6 +179,8 @@ class FunctionEvaluator:
                 finished = self._died(child)
             elif time.monotonic() >= self._deadline:
                 finished = self._timed_out(game)
+            elif stall_reason:
+                finished = self._finish(Outcome.TIMED_OUT, stall_reason, self._kill_child())
             elif (used_mb := game.memory.exceeded_mb()) is not None:
                 finished = self._exceeded_memory(used_mb)
             elif time.monotonic() >= until:
@@ -274,6 +279,7 @@ class FunctionEvaluator:
     def _ask(self, child: _Worker, game: _RunningCall) -> None:
         # Only sent to a ready child: it reads at once, so a full pipe never blocks the agent.
         game.started = time.monotonic()
+        game.progress = ProgressWatch(lambda: child.output.progress, self._options.stall_limit_s)
         game.log, child.import_log = child.import_log, b""
         child.games += 1
         job = game.job

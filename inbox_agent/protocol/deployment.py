@@ -29,6 +29,7 @@ class DeployRecord(Record, frozen=True, kw_only=True):
     command: Annotated[list[_Argument], Meta(min_length=1, max_length=100)] | None = None
     python: _Argument | None = None
     files: Annotated[list[_Argument], Meta(min_length=1, max_length=FILES_MAX)] | None = None
+    stall_limit_s: Annotated[float, Meta(gt=0, le=7 * 86400)] | None = None
     load_limit_s: Annotated[float, Meta(gt=0, le=86400)] = 300.0
     memory_limit_mb: Annotated[int, Meta(ge=16, le=2**24)] | None = None
     games_per_process: Positive | None = None

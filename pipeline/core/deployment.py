@@ -28,6 +28,7 @@ class Deployment:
     command: tuple[str, ...] | None = None
     python: str | None = None
     files: tuple[str, ...] | None = None
+    stall_limit_s: float | None = None
     load_limit_s: float = 300.0
     memory_limit_mb: int | None = None
     games_per_process: int | None = None
@@ -51,6 +52,7 @@ class Deployment:
             command=list(self.command) if self.command is not None else None,
             python=self.python,
             files=list(self.files) if self.files is not None else None,
+            stall_limit_s=self.stall_limit_s,
             load_limit_s=self.load_limit_s,
             memory_limit_mb=self.memory_limit_mb,
             games_per_process=self.games_per_process,

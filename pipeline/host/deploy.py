@@ -106,6 +106,7 @@ def pack(root: Path, config: Config, folder: Path, workers: Sequence[str], *, ke
         command=tuple(table.command) if table.command is not None else None,
         python=table.python,
         files=tuple(table.files) if table.files is not None else None,
+        stall_limit_s=table.stall_limit_s,
         load_limit_s=table.load_limit_s,
         memory_limit_mb=table.memory_limit_mb,
         games_per_process=table.games_per_process,
