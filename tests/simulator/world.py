@@ -71,6 +71,8 @@ class Options:
     rewind: float = 0.0  #: a heartbeat counter that falls again and again, for a while
     short_games: bool = False  #: games take milliseconds, so that queues grow
     reuse: bool = False  #: results of the first generation count in the second one, in which some genomes are the same
+    rest: float = 0.0  #: idle machines are put to rest after so many seconds
+    spare: int = 0  #: machines that are kept at rest while trials wait
     one_system: bool = False  #: what crashes a local agent's machine crashes the host, and all local agents, with it
 
 
@@ -114,7 +116,9 @@ def short_games_options(options: Options) -> Options:
 def draw_options(rng: random.Random) -> Options:
     """Draws the options of a world."""
     options = _draw_scenario(rng)
-    return replace(options, reuse=options.generations > 1 and rng.random() < 0.5)
+    options = replace(options, reuse=options.generations > 1 and rng.random() < 0.5)
+    may_rest = options.hypervisor and rng.random() < 0.3
+    return replace(options, rest=rng.uniform(3, 20), spare=rng.choice([0, 0, 1])) if may_rest else options
 
 
 def _draw_scenario(rng: random.Random) -> Options:
