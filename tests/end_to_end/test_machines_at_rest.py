@@ -134,3 +134,23 @@ def test_watch_puts_machines_to_rest_that_a_killed_one_left(project: WatchedProj
 
     assert project.stop(watch) == 0
     assert_nothing_was_lost(project, pool, 1)
+
+
+def test_spare_machine_takes_over_from_one_that_hangs(project: WatchedProject, pool: HyperVHarness) -> None:
+    """It goes on with its saved memory, and rests until then although trials wait."""
+    tables = pool.tables(idle_action="'save'", idle_after_s=1, spare=1, stagger_s=0.0)
+    project.configure(workers=0, extra=tables, silence_limit_s=4.0)
+    for words in (("vm", "start", "vm-1", "--wait"), ("vm", "save", "vm-1")):
+        assert project.run(*words)[0] == 0
+    project.add_genomes(games(24, 0.5))
+    host = project.start()
+    project.wait_until(lambda: project.archived() >= 4)
+    assert done_to(pool, "vm-1") == ["start", "save"]
+    pool.hyperv.boot_slowly("vm-0", 20.0)
+    pool.hyperv.freeze("vm-0")
+
+    code, out = project.wait_for_end(host, within_s=120)
+    assert code == 0, out
+    assert done_to(pool, "vm-1")[:3] == ["start", "save", "resume"]
+    pool.hyperv.close()
+    project.assert_counted_once()
