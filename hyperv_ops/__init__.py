@@ -1,9 +1,9 @@
 """Machines: create, start, stop and inspect them. Independent of genomes, shares and farms.
 
-Public: the protocols `Power`, `Provisioning` and `Guest`, together `Machines`, with their states and errors, and their
-implementations: `LocalMachines` (only `Power`) for processes of this computer, `HyperVMachines` for a Hyper-V host,
-reached by a `PowerShellRunner` on that host or a `WinRmRunner` from elsewhere, and `qemu.machines.QemuMachines` for
-QEMU guests on this computer.
+Public: the protocols `Power`, `Saving`, `Provisioning` and `Guest`, together `Machines`, with their states and errors,
+and their implementations: `LocalMachines` (only `Power`) for processes of this computer, `HyperVMachines` for a Hyper-V
+host, reached by a `PowerShellRunner` on that host or a `WinRmRunner` from elsewhere, and `qemu.machines.QemuMachines`
+for QEMU guests on this computer.
 """
 
 from hyperv_ops.error_boundary import ErrorBoundary
@@ -23,6 +23,7 @@ from hyperv_ops.machines import (
     PowerState,
     Provisioning,
     Ran,
+    Saving,
     Trouble,
     one_line,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "Provisioning",
     "Ran",
     "Runner",
+    "Saving",
     "ScriptReply",
     "Template",
     "Trouble",

@@ -19,7 +19,7 @@ class PowerState(enum.StrEnum):
     """The power state of a machine."""
 
     RUNNING = "running"
-    OFF = "off"  #: saved counts as off: only a start makes it run again
+    OFF = "off"  #: saved counts as off: only a start or a resume makes it run again
     CHANGING = "changing"  #: starting, stopping or paused; a machine that stays in this state is stuck
     UNKNOWN = "unknown"
 
@@ -141,6 +141,20 @@ class Power(Protocol):
         """Releases the resources that are kept between calls; virtual machines keep running."""
 
 
+class Saving(Protocol):
+    """Machines whose memory can be saved, so that they go on where they were instead of booting."""
+
+    def save(self, name: str) -> None:
+        """Saves the memory of a running machine; it is off afterwards. One that is off stays as it is."""
+
+    def resume(self, name: str) -> None:
+        """Starts a machine with the memory that was saved, or as `start` does if none was.
+
+        Saved memory belongs to the disk as it was then: it is used once, `start`, `power_off` and `restore` discard it,
+        and a machine that is saved gets no checkpoint.
+        """
+
+
 class Provisioning(Protocol):
     """Machines that can be made from a template, reverted and removed."""
 
@@ -176,8 +190,8 @@ class Guest(Protocol):
         """Its screen as a PNG; None where there is no screen."""
 
 
-class Machines(Power, Provisioning, Guest, Protocol):
-    """Virtual machines: all three roles."""
+class Machines(Power, Saving, Provisioning, Guest, Protocol):
+    """Virtual machines: all four roles."""
 
 
 def one_line(text: str) -> str:

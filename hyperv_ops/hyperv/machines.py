@@ -31,6 +31,7 @@ from hyperv_ops.machines import (
 log = logging.getLogger(__name__)
 
 ASK_LIMIT_S, START_LIMIT_S, POWER_OFF_LIMIT_S = 30.0, 60.0, 90.0
+SAVE_LIMIT_S = 300.0  #: for a save or a resume: the memory goes through the host's disk
 IDENTITY_LIMIT_S, CHECKPOINT_LIMIT_S, CREATE_LIMIT_S, SEND_LIMIT_S, AGENT_LIMIT_S = 180.0, 180.0, 120.0, 120.0, 60.0
 COMPARE_LIMIT_S = 120.0
 SEND_BYTES_MAX = 1024 * 1024  #: ConvertFrom-Json of PowerShell 5.1 accepts 2 MiB of characters
@@ -183,6 +184,13 @@ class HyperVMachines:
 
     def start(self, name: str) -> None:
         self._do(name, "Start-FarmVM", START_LIMIT_S, lambda info: info.state is PowerState.RUNNING)
+
+    def save(self, name: str) -> None:
+        parameters = {"TimeoutSeconds": round(SAVE_LIMIT_S - ASK_LIMIT_S), "Save": True}
+        self._do(name, "Stop-FarmVM", SAVE_LIMIT_S, _is_off, parameters)
+
+    def resume(self, name: str) -> None:
+        self._do(name, "Start-FarmVM", SAVE_LIMIT_S, lambda info: info.state is PowerState.RUNNING, {"Resume": True})
 
     def shutdown(self, name: str, timeout_s: float) -> bool:
         parameters = {"TimeoutSeconds": max(1, round(timeout_s))}

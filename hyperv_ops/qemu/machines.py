@@ -34,9 +34,10 @@ from hyperv_ops.machines import (
 )
 from hyperv_ops.qemu.console import GuestConsole
 from hyperv_ops.qemu.guest_agent import GuestAgent
+from hyperv_ops.qemu.memory import SavedMemory
 from hyperv_ops.qemu.qmp import SOCKET_PATH_MAX, QmpConnection
 
-START_LIMIT_S, DISK_LIMIT_S, AGENT_LIMIT_S, IDENTITY_LIMIT_S = 60.0, 120.0, 60.0, 60.0
+START_LIMIT_S, DISK_LIMIT_S, AGENT_LIMIT_S, IDENTITY_LIMIT_S, CLOCK_LIMIT_S = 60.0, 120.0, 60.0, 60.0, 10.0
 PROGRAMS = ("qemu-system-x86_64", "qemu-img")
 CHECKPOINT = "clean"
 LOOPBACK = "127.0.0.1"
@@ -81,6 +82,9 @@ class QemuMachines:
         }
         self._guest = {
             name: GuestAgent(name, self._folder(name) / "guest", self._folder(name) / "heard") for name in ports
+        }
+        self._memory = {
+            name: SavedMemory(name, self._folder(name) / "memory", monitor) for name, monitor in self._monitor.items()
         }
 
     def names(self) -> list[str]:
@@ -147,9 +151,36 @@ class QemuMachines:
         self._require(name)
         if self._process(name) is not None or self._dry_run(name, "switch it on"):
             return
+        self._memory[name].discard()
         self._guest[name].forget()
         self._console[name].begin()
         _run(name, [PROGRAMS[0], *self._arguments(name)], START_LIMIT_S)
+
+    def save(self, name: str) -> None:
+        self._require(name)
+        process = self._process(name)
+        if process is None or self._dry_run(name, "save its memory and end it"):
+            return
+        self._memory[name].write()
+        self._end(name, process)
+        self._memory[name].complete()  # only now: while its process runs, it may still write to its disk
+
+    def resume(self, name: str) -> None:
+        self._require(name)
+        if self._process(name) is not None or self._dry_run(name, "go on with its saved memory, or switch it on"):
+            return
+        if not self._memory[name].is_there:
+            self.start(name)
+            return
+        self._guest[name].forget()
+        self._console[name].begin()
+        _run(name, [PROGRAMS[0], *self._arguments(name), *SavedMemory.arguments()], START_LIMIT_S)
+        try:
+            self._memory[name].load()
+        except MachineError:
+            self.power_off(name)  # it has no memory, and the next start boots
+            raise
+        self._set_clock(name)
 
     def shutdown(self, name: str, timeout_s: float) -> bool:
         self._require(name)
@@ -164,8 +195,11 @@ class QemuMachines:
     def power_off(self, name: str) -> None:
         self._require(name)
         process = self._process(name)
-        if process is not None and not self._dry_run(name, "cut its power"):
+        if self._dry_run(name, "cut its power"):
+            return
+        if process is not None:
             self._end(name, process)
+        self._memory[name].discard()
 
     def remove(self, name: str) -> None:
         require_name(name, self.names())
@@ -184,6 +218,10 @@ class QemuMachines:
         self._require(name)
         if self._process(name) is not None:
             raise MachineError(name, "it runs; a clean checkpoint is made of a machine that is off")
+        if self._memory[name].is_there:
+            raise MachineError(
+                name, "it is saved; a clean checkpoint is made of a machine that was shut down and is off"
+            )
         if self._dry_run(name, f"make checkpoint {CHECKPOINT}"):
             return
         if CHECKPOINT in self._checkpoints(name):
@@ -236,7 +274,8 @@ class QemuMachines:
         process = self._process(name)
         try:
             if process is None:
-                note = f"off; its console said last: {self._console[name].last_line()}"
+                off = "off, its memory is saved" if self._memory[name].is_there else "off"
+                note = f"{off}; its console said last: {self._console[name].last_line()}"
                 return MachineInfo(name=name, state=PowerState.OFF, checkpoints=self._checkpoints(name), note=note)
             status = str(self._monitor[name].ask("query-status")["status"])
             drives = self._monitor[name].ask("query-block")
@@ -258,6 +297,11 @@ class QemuMachines:
                 note=f"QEMU says {status}; its console said last: {self._console[name].last_line()}",
             )
         return MachineInfo(name=name, state=PowerState.OFF)
+
+    def _set_clock(self, name: str) -> None:
+        """Sets the guest's clock, which stood still; a guest that does not answer keeps its own."""
+        with contextlib.suppress(MachineError):
+            self._guest[name].run("/bin/date", ["-s", f"@{time.time():.3f}"], CLOCK_LIMIT_S)
 
     def _checkpoints(self, name: str) -> tuple[str, ...]:
         return tuple(str(one["name"]) for one in self._disk_info(name).get("snapshots", []))

@@ -16,11 +16,17 @@ import msgspec
 from inbox_agent.arguments import AgentFile
 from inbox_agent.settings import EvaluatorTable
 from pipeline.config import SET_ELSEWHERE, Config, GenerationTable, HooksTable, WorkerTable
+from pipeline.config.machine_tables import HyperVTable, QemuTable
 from pipeline.core.limits import Limits
 from pipeline.paths import CONFIG_FILE
 
 #: The newest one that TOML editors read.
 _DRAFT = "http://json-schema.org/draft-07/schema#"
+#: A spare machine is at rest.
+_SPARE = {
+    "if": {"properties": {"spare": {"minimum": 1}}, "required": ["spare"]},
+    "then": {"properties": {"idle_action": {"enum": ["save", "shutdown"]}}, "required": ["idle_action"]},
+}
 #: Rules about several keys of a table.
 _RULES: dict[type, dict[str, Any]] = {
     Config: {"not": {"required": ["hyperv", "qemu"]}},
@@ -32,6 +38,8 @@ _RULES: dict[type, dict[str, Any]] = {
         },
     },
     EvaluatorTable: {"allOf": [{"not": {"required": pair}} for pair in (["command", "python"], ["files", "version"])]},
+    HyperVTable: _SPARE,
+    QemuTable: _SPARE,
     HooksTable: {"dependencies": {"silent_after_s": ["command"]}},
     WorkerTable: {"anyOf": [{"required": ["share"]}, {"required": ["machine"]}]},
 }

@@ -105,6 +105,13 @@ def stop(power_off: bool, yes: bool, **chosen: Any) -> int:
     return _run_command(fleet.power_off, question=not yes and "Cut the power of", **chosen)
 
 
+@vm_commands.command("save")
+@_of_machines()
+def save(**chosen: Any) -> int:
+    """Save the memory of machines without work; a run goes on with it. `pipeline vm start` boots them."""
+    return _run_command(fleet.save, **chosen)
+
+
 @vm_commands.command("restart")
 @_of_machines()
 @_wait_option

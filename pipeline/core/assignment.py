@@ -12,8 +12,9 @@ from pipeline.core.evaluator import can_play
 from pipeline.core.facts import AttemptIssued
 from pipeline.core.farm import Farm
 from pipeline.core.isolation import is_system_reserved, next_on_free_system
-from pipeline.core.model import Attempt, Trial, TrialState, Worker, WorkerState
+from pipeline.core.model import Trial, TrialState, Worker, WorkerState
 from pipeline.core.queues import Queues, Rooms
+from pipeline.core.rest import coming_back
 from pipeline.core.transaction import Transaction
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -94,7 +95,7 @@ def _waits_for_other_worker(
     if trial.losses + 1 >= tx.limits.losses_per_trial_max:
         last_choice |= trial.lost_by
     if worker.name in last_choice:
-        return any(other.name not in last_choice for other in (*assignable, *_loading(tx)))
+        return any(other.name not in last_choice for other in (*assignable, *_loading(tx), *coming_back(tx)))
     others = (other for other in assignable if other.name not in trial.tried_by)
     return any(rooms.of(other) and not (trial.run_alone and other.wanted) for other in others)
 
@@ -157,7 +158,7 @@ def rebalance(tx: Transaction, queues: Queues) -> None:
 def _shorten(tx: Transaction, worker: Worker, depth: int) -> None:
     """Withdraws what a queue grew by while games were shorter. A depth that only varies withdraws nothing."""
     if len(worker.wanted) > 2 * depth:
-        for attempt in _waiting(tx, worker)[: len(worker.wanted) - depth]:
+        for attempt in tx.observed.waiting(worker)[: len(worker.wanted) - depth]:
             tx.withdraw(attempt, "the games before it take longer than earlier ones")
 
 
@@ -167,17 +168,10 @@ def _give_to_idle(tx: Transaction, queues: Queues) -> None:
     rooms = Rooms(queues, tx.observed, assignable)
     idle = [w for w in assignable if not w.wanted and _pick(tx, w, assignable, rooms) is None]
     for worker in tx.farm.workers.values() if idle else ():
-        for last in _waiting(tx, worker) if tx.observed.is_busy_for_long(worker) else ():
+        for last in tx.observed.waiting(worker) if tx.observed.is_busy_for_long(worker) else ():
             # A worker that has tried it would not get it, and it would return to the same queue.
             taker = next((w for w in idle if w.name not in last.trial.tried_by), None)
             if taker is not None:
                 idle.remove(taker)
                 tx.withdraw(last, "an idle worker can play it sooner")
                 break
-
-
-def _waiting(tx: Transaction, worker: Worker) -> list[Attempt]:
-    """The attempts of a worker that are not claimed and that another one may play, the newest first."""
-    claims = tx.observed.workers[worker.name].claims
-    waiting = [a for a in worker.wanted.values() if a.id not in claims and not a.trial.is_held_back]
-    return sorted(waiting, key=lambda attempt: attempt.publication, reverse=True)

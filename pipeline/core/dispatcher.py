@@ -1,6 +1,7 @@
 """Runs the rules of one tick: from an observation to facts. Pure.
 
-Owns: the order of the rules: ownership, acceptance, evaluator, deadlines, recovery, reuse, assignment.
+Owns: the order of the rules: ownership, acceptance, evaluator, deadlines, recovery, reuse, assignment,
+rest of machines.
 Not here: the actions that follow (`reconcile`).
 """
 
@@ -19,6 +20,7 @@ from pipeline.core.observed import Observed
 from pipeline.core.ownership import check_ownership
 from pipeline.core.queues import Queues
 from pipeline.core.recovery import check_worker
+from pipeline.core.rest import check_rest, rest_and_wake
 from pipeline.core.reuse import EarlierResults
 from pipeline.core.transaction import Transaction
 
@@ -47,6 +49,7 @@ def decide(
         end_what_host_left(tx, farm.workers[name])
     if observation.sweep and farm.generation:
         for worker in farm.workers.values():
+            check_rest(tx, worker)
             enforce_deadlines(tx, worker)
             check_worker(tx, worker)
         rebalance(tx, queues)
@@ -54,6 +57,8 @@ def decide(
         if earlier is not None:
             earlier.settle(tx)  # before anything of it is issued
         assign(tx, queues)
+    if observation.sweep:
+        rest_and_wake(tx)
     if farm.generation and not farm.open_trials and not farm.finished and not observation.is_open:
         tx.add(RunFinished())
     return tx

@@ -6,13 +6,14 @@ count all workers as silent.
 See: law 5 of share_layout.md.
 """
 
+import enum
 from collections.abc import Set
 from dataclasses import dataclass, field
 
 from inbox_agent.protocol.layout import AgentRecord, AgentState
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
-from pipeline.core.model import Worker
+from pipeline.core.model import Attempt, Worker
 from pipeline.core.observation import MachineState, MachineStatus, Observation, ShareScan
 
 REMOVE_AGAIN_S = 30.0  #: between tries to remove a genome: on Windows each waits while a process has it open
@@ -26,6 +27,14 @@ class SentDeployment:
     number: int  #: on the share
     at: float  #: by `Observed.time`
     count: int  #: how often this version was sent
+
+
+class PowerAction(enum.StrEnum):
+    """What is done with a machine's power, other than to recover its worker."""
+
+    START = "start"  #: it boots, whatever memory was saved
+    RESUME = "resume"  #: it goes on with its saved memory; without any it boots
+    REST = "rest"  #: it is saved or shut down, as configured
 
 
 @dataclass(slots=True)
@@ -72,6 +81,10 @@ class ObservedWorker:
     machine: MachineStatus | None = None
     reverted: bool = False  #: the machine layer confirmed a revert since this epoch began
     machine_started: bool = False
+    idle_since: float | None = None  #: since when its machine could be put to rest
+    at_rest: bool = False  #: its machine was put to rest, or was found off; it is neither scanned nor checked
+    woken_at: float | None = None  #: when its machine was woken, until its agent is seen alive
+    power_due: PowerAction | None = None  #: decided, and not handed to the machine yet
 
 
 class Observed:
@@ -157,6 +170,12 @@ class Observed:
         busy_since = min(playing, default=seen.loading_since)
         return busy_since is not None and self.time - busy_since > self._limits.take_back_after_s
 
+    def waiting(self, worker: Worker) -> list[Attempt]:
+        """The attempts of a worker that are not claimed and that another one may play, the newest first."""
+        claims = self.workers[worker.name].claims
+        waiting = [a for a in worker.wanted.values() if a.id not in claims and not a.trial.is_held_back]
+        return sorted(waiting, key=lambda attempt: attempt.publication, reverse=True)
+
     def may_get_work(self, worker: Worker) -> bool:
         """Whether a worker may get attempts: its share is ours and readable, its agent alive and fit to run them."""
         seen = self.workers[worker.name]
@@ -164,6 +183,7 @@ class Observed:
             worker.epoch_open
             and seen.readable
             and seen.alive
+            and not (seen.at_rest or seen.woken_at is not None)
             and not seen.unconfirmed
             and not self.is_silent(worker.name)
             and not self.lacks_desktop(worker.name)

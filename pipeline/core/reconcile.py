@@ -40,10 +40,12 @@ def _machine_actions(worker: Worker, observed: Observed) -> list[ShareAction | M
     if worker.recovery is not None and not seen.recovery_ordered:
         evidence = _evidence(worker, seen) if worker.recovery is RecoveryAction.RESTORE else None
         return [MachineAction(worker.name, worker.recovery, evidence)]
+    if seen.power_due is not None:
+        return [MachineAction(worker.name, None, power=seen.power_due)]
     # Scan before the first start: collect what an earlier agent left before a new one cleans up.
     looked = seen.scanned or (seen.machine.boots and seen.unknown)  # the share of a machine that is off is off
     first = not seen.machine_started and seen.machine.state is MachineState.OFF and looked
-    return [MachineAction(worker.name, None)] if first else []
+    return [MachineAction(worker.name, None)] if first and not seen.at_rest else []
 
 
 def _evidence(worker: Worker, seen: ObservedWorker) -> WorkerEvidence:
@@ -52,7 +54,7 @@ def _evidence(worker: Worker, seen: ObservedWorker) -> WorkerEvidence:
 
 def _share_action(farm: Farm, worker: Worker, observed: Observed, due: Deployment | None) -> ShareAction | None:
     seen = observed.workers[worker.name]
-    if worker.epoch == 0 or not seen.readable:
+    if worker.epoch == 0 or not seen.readable or seen.at_rest:
         return None
     if not worker.epoch_open:
         return ShareAction(worker.name, host=HostRecord(farm=farm.farm_id, worker=worker.name, epoch=worker.epoch))

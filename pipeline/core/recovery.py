@@ -28,7 +28,11 @@ _NO_DESKTOP = "its agent has no desktop, so no game can be seen there"
 
 
 def check_worker(tx: Transaction, worker: Worker) -> None:
-    """Checks one worker and takes the next recovery step; called at every sweep. A worker that is out is skipped."""
+    """Checks one worker and takes the next recovery step; called at every sweep. A worker that is out is skipped,
+    and so is one whose machine is at rest: it is silent because it was asked to be.
+    """
+    if tx.observed.workers[worker.name].at_rest:
+        return
     match worker.state:
         case WorkerState.READY | WorkerState.UNFIT:
             _check_ready(tx, worker)

@@ -12,7 +12,7 @@ from inbox_agent.protocol.layout import AgentRecord, HostRecord, StartRecord
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.farm import Farm
 from pipeline.core.model import Attempt
-from pipeline.core.observed import Observed
+from pipeline.core.observed import Observed, PowerAction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +64,12 @@ class WorkerEvidence:
 
 @dataclass(frozen=True, slots=True)
 class MachineAction:
-    """The action on one machine: a recovery action, or None for its first start."""
+    """The action on one machine: a recovery action, or None for one on its power."""
 
     worker: str
     recovery: RecoveryAction | None
     evidence: WorkerEvidence | None = None  #: of a restore, to be saved before it
+    power: PowerAction = PowerAction.START  #: without a recovery action
 
 
 def scan_request(farm: Farm, observed: Observed, worker: str, *, full: bool) -> ScanRequest:

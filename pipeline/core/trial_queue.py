@@ -24,6 +24,10 @@ class TrialQueue:
         """Whether any trial may be assigned."""
         return bool(self.retries or self.fresh)
 
+    def __len__(self) -> int:
+        """How many trials may be assigned."""
+        return len(self.retries) + len(self.fresh)
+
     def add_fresh(self, trial: Trial) -> None:
         """Adds a trial of a new genome."""
         self.fresh[_key(trial)] = trial

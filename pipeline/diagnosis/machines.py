@@ -21,7 +21,8 @@ from hyperv_ops import (
     Trouble,
 )
 from inbox_agent.checks import CheckResult
-from pipeline.config import Config, HyperVTable, QemuTable
+from pipeline.config import Config
+from pipeline.config.machine_tables import HyperVTable, QemuTable
 from pipeline.diagnosis.evaluators import Fault
 from pipeline.machines.connections import machines_of, runner_of
 

@@ -5,7 +5,7 @@ from msgspec import Struct, ValidationError, convert, field
 
 from hyperv_ops import MachineError, Machines, one_line, script_folder
 from inbox_agent.checks import CheckResult
-from pipeline.config import HyperVTable
+from pipeline.config.machine_tables import HyperVTable
 
 SCRIPT = "Test-FarmTemplate.ps1"
 GUEST_PATH = rf"C:\farm\{SCRIPT}"

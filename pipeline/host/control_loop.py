@@ -115,8 +115,10 @@ class ControlLoop:
 
     def switch_farm(self, farm: Farm) -> None:
         """Continues with another generation of the same farm; rescans every share."""
-        self.farm = farm
+        before, self.farm = self.observed, farm
         self.observed = Observed(farm, self.limits, self._ports.clock.monotonic())
+        for name, worker in farm.workers.items():  # also of a machine that is just being saved
+            self.observed.workers[name].at_rest = before.workers[name].at_rest and not worker.wanted
         for turn in self._turns.values():
             turn.requested_at = 0.0
         self.poll_all()
@@ -162,8 +164,8 @@ class ControlLoop:
 
     def _scan_or_postpone(self, worker: str, turn: _ShareTurn) -> None:
         executor = self._ports.executor
-        if self.farm.workers[worker].state is WorkerState.OUT:
-            turn.scan_due = turn.poll_due = False  # an OUT worker is left alone; its scans would be ignored
+        if self.farm.workers[worker].state is WorkerState.OUT or self.observed.workers[worker].at_rest:
+            turn.scan_due = turn.poll_due = False  # its scans would be ignored, or its share is off
         # Actions and scans of a remote share alternate, or one kind would starve the other.
         elif not executor.is_busy(worker) and (turn.acted_since_scan or not turn.action_pending):
             request = scan_request(self.farm, self.observed, worker, full=turn.poll_due)
@@ -233,4 +235,5 @@ class ControlLoop:
     def _execute(self, action: MachineAction) -> None:
         seen = self.observed.workers[action.worker]
         seen.recovery_ordered = seen.machine_started = True
+        seen.power_due = None
         self._ports.machines.execute(action)

@@ -47,6 +47,7 @@ from pipeline.views.fitness_history import FitnessHistory
 from pipeline.views.progress import Progress, measure_progress
 
 PROGRESS_INTERVAL_S = 0.25
+REST_LIMIT_S = 120.0  # for a machine to be saved or shut down before a watch closes its host
 GATHER_S = 0.003  # one commit for the results of so long, while no worker waits for this host
 
 
@@ -247,6 +248,38 @@ class Host:
             timers.catch_up()
             self._parts.wakeups.wait(SWEEP_INTERVAL_S, 0.0)
 
+    def rest(self) -> None:
+        """Puts machines to rest that have no work; to be called every `rest_interval_s` while nothing is played.
+
+        Raises:
+            HostError: this host's disk or ledger failed.
+            LedgerError: the ledger is damaged.
+        """
+        if self.rest_interval_s is None:
+            return
+        if not self._loaded and not self.local_workers.names():  # their agents would be started
+            self.load(self.ledger.last()[2])  # the machines may be those of a host that was killed
+        if not (self.farm.generation and self.is_finished):
+            return
+        self._open_machines()
+        self._parts.wakeups.request_poll()
+        self._parts.wakeups.request_sweep()
+        facts = self.loop.tick()
+        self._count(facts)
+        self._parts.hooks.notify(facts, self.farm)
+        if self._parts.live_status.is_due:
+            self._parts.live_status.write(self.progress())
+
+    @property
+    def rest_interval_s(self) -> float | None:
+        """How often `rest` is to be called; None if no machine is put to rest."""
+        return SWEEP_INTERVAL_S if self.config.idle_after_s is not None else None
+
+    @property
+    def rests_until_s(self) -> float:
+        """How long after the last game its machines are at rest, if all goes well."""
+        return self.config.idle_after_s + REST_LIMIT_S if self.config.idle_after_s is not None else 0.0
+
     def stop(self) -> None:
         """Makes `play` return soon; any thread and any signal handler may call."""
         self._stop.set()
@@ -317,12 +350,15 @@ class Host:
 
     def _running_timers(self) -> Timers:
         """Opens the connections to machines and starts the timers, once."""
-        if self._parts.machine_controller is not None:
-            self._parts.machine_controller.open(on_down=self._close_connection)
+        self._open_machines()
         if self._timers is None:
             self._timers = Timers(self._parts.wakeups)
             self._closing.callback(self._timers.close)
         return self._timers
+
+    def _open_machines(self) -> None:
+        if self._parts.machine_controller is not None:
+            self._parts.machine_controller.open(on_down=self._close_connection)
 
     def _apply_keep(self) -> None:
         """Removes what the configuration does not keep of a finished generation: when its callers have been told."""

@@ -6,6 +6,7 @@ A call is carried out between two ticks while a generation is played, and at onc
 """
 
 import contextlib
+import logging
 import queue
 import sys
 import threading
@@ -14,9 +15,11 @@ from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from pipeline.core.facts import Fact
-from pipeline.errors import FarmClosed, InputError
+from pipeline.errors import FarmClosed, InputError, PipelineError
 from pipeline.host.host import Ending, Host
 from pipeline.views.progress import Progress
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _Call = tuple[Callable[[Host], Any], Future[Any]]
@@ -35,6 +38,7 @@ class HostThread:
         self._calls: queue.SimpleQueue[_Call] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._is_closed = False
+        self._has_failed = False  #: whether resting failed
         self._abandoned = threading.Event()  #: the play in progress is to end
         self._playing = threading.Lock()  #: held by the thread whose turn it is to play
         self._player: int | None = None  #: that thread
@@ -149,9 +153,24 @@ class HostThread:
         self._started.set_result(None)
         try:
             while not self._is_closed:
-                self._carry_out(*self._calls.get())
+                self._carry_out(*self._next_call())
         finally:
             self._close_host()
+
+    def _next_call(self) -> _Call:
+        """Waits for a call; meanwhile machines that have no work are put to rest."""
+        while True:
+            try:
+                return self._calls.get(timeout=None if self._has_failed else self._host.rest_interval_s)
+            except queue.Empty:
+                self._rest()
+
+    def _rest(self) -> None:
+        try:
+            self._host.rest()
+        except PipelineError as error:  # the next call raises it, if it still holds
+            log.warning("machines are not put to rest any more: %s", error)
+            self._has_failed = True
 
     def _carry_out(self, function: Callable[[Host], Any], answer: Future[Any]) -> None:
         try:

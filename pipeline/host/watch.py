@@ -91,6 +91,7 @@ class Watch:
             if until_idle and self._due.is_idle and self._folders.looks:
                 break
             self._wait()
+            self._rest()
             self._keep_open()
         return not self._incomplete and not self._due.has_postponed
 
@@ -129,10 +130,27 @@ class Watch:
         now = time.monotonic()
         waits = [self._due.wait_s(now)]
         waits.append(self._folders.wait_s() if self._host is not None else POLL_S)
+        if self._host is not None and self._host.rest_interval_s is not None:
+            waits.append(self._host.rest_interval_s)
         if self._played_at is not None:
-            waits.append(max(0.0, self._played_at + REST_AFTER_S - now))
+            waits.append(max(0.0, self._played_at + self._rest_after_s - now))
         if self._wakeup.wait(min(waits)):
             self._folders.hurry()
+
+    def _rest(self) -> None:
+        """Puts machines to rest that have no work."""
+        if self._host is None or self._stop.is_set():
+            return
+        try:
+            self._host.rest()
+        except HostError as error:
+            self._postpone_all(error)
+            self._leave_host()
+
+    @property
+    def _rest_after_s(self) -> float:
+        """After how long a pause the host is opened anew: its machines are at rest by then."""
+        return max(REST_AFTER_S, self._host.rests_until_s if self._host is not None else 0.0)
 
     def _look(self) -> None:
         """Makes a look, if it is due, to its end."""
@@ -190,7 +208,7 @@ class Watch:
 
     def _keep_open(self) -> None:
         """Opens the host if it is not open; opens it anew to end its workers if they had nothing to play for long."""
-        rests = self._played_at is not None and time.monotonic() - self._played_at >= REST_AFTER_S
+        rests = self._played_at is not None and time.monotonic() - self._played_at >= self._rest_after_s
         if self._stop.is_set() or (self._host is not None and not rests):
             return
         if self._stamp() != self._settings:

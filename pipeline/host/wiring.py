@@ -140,6 +140,7 @@ def _machine_controller(root: Path, config: Config, wakeups: Wakeups) -> Machine
         MachineEvidence(machines, ProjectPaths(root).evidence),
         wakeups.request_sweep,
         watch_interval_s=min(WATCH_INTERVAL_S, config.limits.silence_limit_s / 6),
+        saves=table.idle_action == "save",
     )
 
 

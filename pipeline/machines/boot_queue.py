@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 from hyperv_ops import Power, wait_until_healthy
 
@@ -18,8 +19,10 @@ class BootQueue:
         self._next_at = 0.0  #: the earliest time of the next start
         self._closed = threading.Event()
 
-    def boot(self, machine: str) -> None:
+    def boot(self, machine: str, start: Callable[[str], None] | None = None) -> None:
         """Waits for a slot, starts the machine and waits until it is healthy, or for the boot limit.
+
+        `start` is called in place of the machines' own verb.
 
         Raises:
             MachineError: it could not be started or queried.
@@ -31,7 +34,7 @@ class BootQueue:
                 self._next_at = at + self._stagger_s
             if self._closed.wait(at - now):
                 return
-            self._machines.start(machine)
+            (start or self._machines.start)(machine)
             wait_until_healthy(self._machines, machine, self._boot_limit_s, ended=self._closed)
 
     def close(self) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from hyperv_ops import GuestAccess, HyperVMachines, MachineError, Machines, PowerShellRunner, Runner, Template, Trouble
 from inbox_agent.protocol.files import Unavailable
-from pipeline.config import Config, HyperVTable, QemuTable, WorkerTable
+from pipeline.config import Config, WorkerTable
+from pipeline.config.machine_tables import HyperVTable, QemuTable
 from pipeline.errors import SecretError
 from pipeline.machines.addresses import AddressError, address_of
 from pipeline.secrets import fetch_secret

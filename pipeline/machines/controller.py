@@ -1,7 +1,7 @@
-"""Machine controller: maps recovery actions to calls of a `Machines` backend, which may take minutes.
+"""Machine controller: maps actions on machines to calls of a `Machines` backend, which may take minutes.
 
-Owns: which calls an action makes. Not here: when an action is due (`core.recovery`). A machine that cannot be queried
-is UNKNOWN.
+Owns: which calls an action makes. Not here: when an action is due (`core.recovery`, `core.rest`). A machine
+that cannot be queried is UNKNOWN.
 Threads: one per action in progress, so the control loop never waits for a hypervisor.
 """
 
@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from hyperv_ops import ErrorBoundary, Heartbeat, MachineError, MachineInfo, Machines, MachineWatcher, PowerState
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState, MachineStatus
+from pipeline.core.observed import PowerAction
 from pipeline.core.requests import MachineAction
 from pipeline.machines.boot_queue import BootQueue
 from pipeline.machines.evidence import MachineEvidence
@@ -42,7 +43,11 @@ class MachineController:
         evidence: MachineEvidence,
         on_change: Callable[[], None],
         watch_interval_s: float = WATCH_INTERVAL_S,
+        *,
+        saves: bool = False,
     ) -> None:
+        """With `saves` a machine at rest is saved, otherwise it is shut down."""
+        self._saves = saves
         self._machines, self._machine_of = machines, dict(machine_of)
         self._boot_queue, self._evidence, self._on_change = boot_queue, evidence, on_change
         self._on_down: Callable[[str], None] = lambda _worker: None
@@ -139,24 +144,50 @@ class MachineController:
 
     def _run(self, action: MachineAction) -> None:
         worker, machine = action.worker, self._machine_of[action.worker]
+        what = action.recovery or action.power
         try:
             with self._boundary.around(machine):
-                self._perform(worker, machine, action)
-            log.info("%s: %s", worker, action.recovery or "start")
+                if action.recovery is not None:
+                    self._recover(worker, machine, action)
+                else:
+                    self._switch(worker, machine, action.power)
+            log.info("%s: %s", worker, what)
         except MachineError as error:
-            log.warning("%s: %s: %s", worker, action.recovery or "start", error)
+            log.warning("%s: %s: %s", worker, what, error)
         self._executed_at[worker] = time.monotonic()
         self._watcher.refresh()
         self._on_change()
 
-    def _perform(self, worker: str, machine: str, action: MachineAction) -> None:
+    def _switch(self, worker: str, machine: str, action: PowerAction) -> None:
+        self._on_down(worker)  # also before a rest: no request may wait for a share that is about to be off
+        match action:
+            case PowerAction.START:
+                self._boot_queue.boot(machine)
+            case PowerAction.RESUME:
+                self._resume(worker, machine)
+            case PowerAction.REST if self._saves:
+                self._machines.save(machine)
+            case PowerAction.REST:
+                self._shut_down(machine)
+
+    def _resume(self, worker: str, machine: str) -> None:
+        try:
+            self._boot_queue.boot(machine, self._machines.resume)
+        except MachineError as error:
+            log.warning("%s: it boots, since its memory cannot be used: %s", worker, error)
+            self._boot_queue.boot(machine)
+
+    def _shut_down(self, machine: str) -> None:
+        if not self._machines.shutdown(machine, SHUTDOWN_LIMIT_S):
+            raise MachineError(machine, f"its guest did not shut down in {SHUTDOWN_LIMIT_S:g} s")
+
+    def _recover(self, worker: str, machine: str, action: MachineAction) -> None:
         match action.recovery:
             case RecoveryAction.RESTART_AGENT:
                 self._machines.restart_agent(machine)
                 return
             case RecoveryAction.REBOOT:
-                if not self._machines.shutdown(machine, SHUTDOWN_LIMIT_S):
-                    raise MachineError(machine, f"its guest did not shut down in {SHUTDOWN_LIMIT_S:g} s")
+                self._shut_down(machine)
             case RecoveryAction.POWER_CYCLE:
                 self._machines.power_off(machine)
             case RecoveryAction.RESTORE:

@@ -20,11 +20,13 @@ from hyperv_ops import (
     PowerState,
     Provisioning,
     Runner,
+    Saving,
     Trouble,
     one_line,
     wait_until_healthy,
 )
-from pipeline.config import Config, HyperVTable, WorkerTable
+from pipeline.config import Config, WorkerTable
+from pipeline.config.machine_tables import HyperVTable
 from pipeline.errors import InputError
 from pipeline.machines.addresses import given_addresses
 from pipeline.views.text_table import format_table
@@ -180,6 +182,12 @@ def stop(machines: Power, machine: str) -> str:
         reason = f"its guest did not shut down in {SHUTDOWN_LIMIT_S:g} s; --power-off cuts its power"
         raise MachineError(machine, reason, Trouble.TIMED_OUT)
     return "is off"
+
+
+def save(machines: Saving, machine: str) -> str:
+    """Saves the machine's memory."""
+    machines.save(machine)
+    return "is off, its memory is saved"
 
 
 def power_off(machines: Power, machine: str) -> str:

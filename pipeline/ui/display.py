@@ -30,6 +30,7 @@ _STYLES = {
     "playing": "green",
     "idle": "dim",
     "awaited": "dim",
+    "at rest": "dim",
     "loading": "dim",
     "recovering": "yellow",
     "quarantined": "yellow",

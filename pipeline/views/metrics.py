@@ -38,6 +38,7 @@ WORKER_STATES = (
     "idle",
     "loading",
     "awaited",  #: no heartbeat yet
+    "at_rest",  #: its machine is saved or off until trials wait for it
     "recovering",
     "quarantined",
     "probation",

@@ -163,6 +163,8 @@ def _row(worker: Worker, observed: Observed | None, at: float, last_game_s: floa
     if worker.state is WorkerState.READY:
         alive = seen.alive if seen is not None else worker.epoch_open
         state = ("playing" if seen else "was playing") if playing else ("idle" if alive else "awaited")
+        if seen is not None and seen.at_rest:
+            state = "at rest"
         if state == "idle" and seen is not None and seen.loading_since is not None:
             state = "loading"
     return WorkerRow(

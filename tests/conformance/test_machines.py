@@ -53,9 +53,10 @@ class MachineCase(PowerCase):
 
     python = sys.executable  #: in the guest
 
-    def __init__(self, machines: Machines, disks: Path) -> None:
+    def __init__(self, machines: Machines, disks: Path, boot_of: Callable[[str], object]) -> None:
+        """`boot_of`: what changes when the guest of a machine boots."""
         super().__init__(machines)
-        self.machines, self.disks = machines, disks
+        self.machines, self.disks, self.boot_of = machines, disks, boot_of
 
     def read(self, name: str, path: str) -> bytes | None:
         """A file of a machine's disk; None if there is none."""
@@ -114,12 +115,14 @@ def virtual_machines(kind: str, folder: Path) -> Iterator[MachineCase]:
         with qemu_harness(folder, *NAMES) as real:
             for name in NAMES[:2]:
                 real.machines.create(name)
-            yield RealMachineCase(real.machines, real.folder)
+            yield RealMachineCase(
+                real.machines, real.folder, lambda name: real.in_guest(name, "cat /proc/sys/kernel/random/boot_id")
+            )
         return
     with hyperv_harness(folder, *NAMES, existing=NAMES[:2], tls=kind == "hyperv-https", boot_s=0.1) as harness:
         for name in NAMES[:2]:
             (harness.disks / name).mkdir(parents=True)
-        yield MachineCase(harness.machines(), harness.disks)
+        yield MachineCase(harness.machines(), harness.disks, harness.hyperv.guest_pid)
         assert harness.server.shells == set()
 
 
@@ -183,6 +186,69 @@ def test_power_refuses_unknown_names(power_case: PowerCase, name: str) -> None:
     """Every method refuses any other name before it sends a request."""
     machines = power_case.power
     assert_unknown(name, machines.info, machines.start, machines.power_off, lambda n: machines.shutdown(n, 1))
+
+
+# --------------------------------------------------------------------------------------------------------------- saving
+
+
+def test_saved_machine_goes_on_with_its_memory(case: MachineCase) -> None:
+    """A process that ran before runs on, without a boot; a second save and a second resume change nothing."""
+    case.on()
+    before = case.boot_of("vm-1")
+    case.machines.save("vm-1")
+    case.machines.save("vm-1")
+    assert case.machines.info("vm-1").state is PowerState.OFF
+
+    case.machines.resume("vm-1")
+    case.machines.resume("vm-1")
+
+    assert wait(case.machines, "vm-1", case.boot_s, interval_s=0.1)
+    assert case.boot_of("vm-1") == before
+
+
+@pytest.mark.parametrize("discard", ["start", "power_off", "restore"])
+def test_saved_memory_is_discarded(case: MachineCase, discard: str) -> None:
+    """By what boots a machine, or changes what its disk has to be."""
+    case.machines.checkpoint("vm-1")
+    case.on()
+    before = case.boot_of("vm-1")
+    case.machines.save("vm-1")
+
+    getattr(case.machines, discard)("vm-1")
+    case.machines.resume("vm-1")
+
+    assert wait(case.machines, "vm-1", case.boot_s, interval_s=0.1)
+    assert case.boot_of("vm-1") != before
+
+
+def test_checkpoint_of_saved_machine_is_refused(case: MachineCase) -> None:
+    """Its disk is not as after a shutdown."""
+    case.on()
+    case.machines.save("vm-1")
+
+    with pytest.raises(MachineError, match="off"):
+        case.machines.checkpoint("vm-1")
+
+
+def test_memory_is_used_once(case: MachineCase) -> None:
+    """After it has run on, the disk is not the one that the memory belongs to."""
+    case.on()
+    case.machines.save("vm-1")
+    case.machines.resume("vm-1")
+    assert wait(case.machines, "vm-1", case.boot_s, interval_s=0.1)
+    before = case.boot_of("vm-1")
+    case.machines.power_off("vm-1")
+
+    case.machines.resume("vm-1")
+
+    assert wait(case.machines, "vm-1", case.boot_s, interval_s=0.1)
+    assert case.boot_of("vm-1") != before
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_saving_refuses_unknown_names(case: MachineCase, name: str) -> None:
+    """Every method, like those of `Power`."""
+    assert_unknown(name, case.machines.save, case.machines.resume)
 
 
 # --------------------------------------------------------------------------------------------------------- provisioning

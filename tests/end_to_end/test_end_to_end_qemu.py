@@ -6,11 +6,14 @@ once.
 
 import pytest
 
-from pipeline.core.facts import RecoveryAction
+from inbox_agent.protocol.layout import Outcome
+from pipeline import open_farm
+from pipeline.core.facts import AttemptEnded, Fact, RecoveryAction, RecoveryStarted
 from tests.harness.vm_farm import (
     FAULTS,
     NOTHING_LOST,
     Figures,
+    VmFarm,
     back_in_time,
     frozen,
     measure_boots,
@@ -44,6 +47,33 @@ def test_qemu_machines_recover_from_freeze_and_power_loss(capsys: pytest.Capture
         print(f"\n{figures}\n{NOTHING_LOST}")
     assert [story.actions[-1] for story in figures.stories] == [RecoveryAction.POWER_CYCLE, RecoveryAction.REBOOT]
     assert all(story.recovered_s for story in figures.stories)
+
+
+@pytest.mark.timeout(900)
+def test_qemu_machines_rest_between_generations() -> None:
+    """Both are saved, and go on without a boot; nothing is lost, and no worker is recovered."""
+    boots = []
+    with vm_farm(*NAMES, idle_action="'save'", idle_after_s=5) as farm:
+        with open_farm(farm.root) as opened:
+            for generation in (1, 2):
+                farm.drop_landers(4, generation)
+                opened.evaluate({}, generation=generation)
+                boots.append([farm.harness.in_guest(name, "cat /proc/sys/kernel/random/boot_id") for name in NAMES])
+                farm.wait_until(lambda: all(_is_saved(farm, name) for name in NAMES), 120, every_s=0.5)
+
+        for generation in (1, 2):
+            farm.assert_counted_once(generation=generation)
+        facts = [fact for _at, fact in farm.history()]
+    assert boots[0] == boots[1]
+    assert not [fact for fact in facts if isinstance(fact, RecoveryStarted | AttemptEnded) and not _counts(fact)]
+
+
+def _is_saved(farm: VmFarm, name: str) -> bool:
+    return "its memory is saved" in farm.machines.info(name).note
+
+
+def _counts(fact: Fact) -> bool:
+    return isinstance(fact, AttemptEnded) and fact.outcome is Outcome.COMPLETED
 
 
 @pytest.mark.timeout(5400)

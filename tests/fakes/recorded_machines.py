@@ -18,6 +18,7 @@ class FakeMachines:
         self.booting = self.booting_max = 0
         self.stubborn = False
         self.closed = False
+        self.memory_is_lost = False
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
@@ -41,6 +42,16 @@ class FakeMachines:
 
     def start(self, name: str) -> None:
         self.done.append(("start", name))
+        self.state[name] = PowerState.RUNNING
+
+    def save(self, name: str) -> None:
+        self.done.append(("save", name))
+        self.state[name] = PowerState.OFF
+
+    def resume(self, name: str) -> None:
+        self.done.append(("resume", name))
+        if self.memory_is_lost:
+            raise MachineError(name, "its memory is gone")
         self.state[name] = PowerState.RUNNING
 
     def shutdown(self, name: str, timeout_s: float) -> bool:

@@ -132,6 +132,10 @@ class SimulatedHyperV:
         """Its computer name and its address."""
         return self._vms[name].computer, self._vms[name].address
 
+    def guest_pid(self, name: str) -> int | None:
+        """The process that is its guest; another one after a boot."""
+        return self._guests.info(name).pid
+
     def boots(self, name: str) -> int:
         """How often the machine was started."""
         return self._vms[name].boots
@@ -256,10 +260,16 @@ class SimulatedHyperV:
                 for name in Name
             ]
 
-    def _start(self, Name: str) -> dict[str, Any]:  # noqa: N803
+    def _start(self, Name: str, Resume: bool = False) -> dict[str, Any]:  # noqa: N803
         with self._vm(Name) as vm:
             if vm.state == "Stopping":
                 raise ScriptError("NotAllowed", f"{Name} is stopping; it cannot be started now")
+            if vm.state == "Saved" and Resume:
+                self._wake(vm)
+                vm.state, vm.heartbeat = "Running", "OkApplicationsUnknown"
+                self._note(vm, "resume", well=False)
+            elif vm.state == "Saved":
+                self._down(vm)
             if vm.state != "Running":
                 vm.state, vm.heartbeat, vm.started_at, vm.boots = "Running", "NoContact", time.monotonic(), vm.boots + 1
                 vm.ill, vm.frozen = "", []
@@ -269,7 +279,24 @@ class SimulatedHyperV:
                 self._boot(vm)
             return {"name": Name, "state": vm.state}
 
-    def _stop(self, Name: str, TimeoutSeconds: int, TurnOff: bool = False) -> dict[str, Any]:  # noqa: N803
+    def _save(self, name: str) -> dict[str, Any]:
+        with self._vm(name) as vm:
+            if vm.state == "Running":
+                self._note(vm, "save", well=False)
+                vm.state, vm.frozen = "Saved", self._processes(name)
+                for pid in vm.frozen:
+                    psutil.Process(pid).suspend()
+            return {"name": name, "state": vm.state, "off": True}
+
+    def _stop(
+        self,
+        Name: str,  # noqa: N803
+        TimeoutSeconds: int,  # noqa: N803
+        TurnOff: bool = False,  # noqa: N803
+        Save: bool = False,  # noqa: N803
+    ) -> dict[str, Any]:
+        if Save:
+            return self._save(Name)
         with self._vm(Name) as vm:
             hangs = TurnOff and vm.sticky
         if hangs:  # and meanwhile other machines can be queried

@@ -213,6 +213,7 @@ class CoreHarness:
         if isinstance(action, MachineAction):
             seen = self.observed.workers[action.worker]
             seen.recovery_ordered = seen.machine_started = True
+            seen.power_due = None
             self.machine_actions.append(action)
             return
         self._perform_on_share(action)

@@ -31,7 +31,7 @@ class QemuTestMachines(QemuMachines):
         """Stops its processors; the guest does not notice."""
         self._monitor[name].ask("stop")
 
-    def resume(self, name: str) -> None:
+    def unpause(self, name: str) -> None:
         """Starts its processors again after `pause`."""
         self._monitor[name].ask("cont")
 

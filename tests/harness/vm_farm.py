@@ -61,13 +61,13 @@ class VmFarm(FarmProject):
         super().__init__(root)
         self.harness, self.machines = harness, harness.machines
 
-    def set_up(self) -> None:
-        """Writes the project and creates its machines with the commands for users."""
+    def set_up(self, **qemu: object) -> None:
+        """Writes the project, with these settings of `[qemu]`, and creates its machines with the commands for users."""
         self.root.mkdir(parents=True)
         (self.root / "pipeline.toml").write_text(
             "[generation]\ntrials_per_genome = 1\nattempts_max = 8\nfailures_max = 8\nseed = 11\n"
             f"[settings]\nmax_steps = {MAX_STEPS}\n[evaluator]\npython = 'evaluator:play'\ntime_limit_s = 40.0\n"
-            f"[local]\nworkers = 0\n[limits]{_LIMITS}{self.harness.tables()}\n"
+            f"[local]\nworkers = 0\n[limits]{_LIMITS}{self.harness.tables(**qemu)}\n"
         )
         for words in (("vm", "create", "--backend", "qemu", "--all"), ("vm", "prepare", "--all", "--yes")):
             code, out = self.run(*words, within_s=READY_WITHIN_S)
@@ -311,14 +311,14 @@ def play_round(farm: VmFarm, generation: int, faults: Mapping[str, Fault], figur
 
 
 @contextmanager
-def vm_farm(*names: str) -> Iterator[VmFarm]:
+def vm_farm(*names: str, **qemu: object) -> Iterator[VmFarm]:
     """Prepared machines in a temporary project; all are removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="vms-") as place:
         os.environ["SHARE_SECRET"] = PASSWORD
         with qemu_harness(Path(place) / "m", *names) as harness:
             farm = VmFarm(Path(place) / "farm", harness)
             try:
-                farm.set_up()
+                farm.set_up(**qemu)
                 yield farm
                 code, out = farm.run("vm", "remove", "--all", "--yes", within_s=60)
                 assert code == 0, out

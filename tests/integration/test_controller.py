@@ -11,6 +11,7 @@ import pytest
 from hyperv_ops import Heartbeat, MachineError, MachineInfo, PowerState, Trouble
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState
+from pipeline.core.observed import PowerAction
 from pipeline.core.requests import MachineAction, WorkerEvidence
 from pipeline.machines import controller as controller_module
 from pipeline.machines.boot_queue import BootQueue
@@ -30,6 +31,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., tuple[MachineController, Fake
         on_change: Callable[[], None] = lambda: None,
         on_down: Callable[[str], None] = lambda _worker: None,
         watch_interval_s: float = 0.02,
+        saves: bool = False,
         **options: Any,
     ) -> tuple[MachineController, FakeMachines]:
         fake = FakeMachines(*names)
@@ -41,6 +43,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., tuple[MachineController, Fake
             MachineEvidence(machines, tmp_path / "evidence"),
             on_change,
             watch_interval_s=watch_interval_s,
+            saves=saves,
         )
         controller.open(on_down)
         opened.append((controller, fake))
@@ -82,6 +85,38 @@ def test_verbs_of_each_recovery_action(make: Make, action: RecoveryAction | None
     assert sum(one.reverted for one in [*seen, controller.status()["w-a"]]) == (action is RecoveryAction.RESTORE), (
         "it is confirmed once"
     )
+
+
+@pytest.mark.parametrize(
+    ("saves", "power", "verbs"),
+    [
+        (True, PowerAction.REST, ["save"]),
+        (False, PowerAction.REST, ["shutdown"]),
+        (True, PowerAction.RESUME, ["resume"]),
+        (True, PowerAction.START, ["start"]),
+    ],
+)
+def test_verbs_of_rest(make: Make, saves: bool, power: PowerAction, verbs: list[str]) -> None:
+    """As configured; the connection to the share is closed first."""
+    down: list[str] = []
+    controller, fake = make("a", "b", on_down=down.append, saves=saves)
+    controller.execute(MachineAction("w-a", None, power=power))
+    assert idle(controller, "w-a")
+
+    assert fake.done == [(verb, "a") for verb in verbs]
+    assert down == ["w-a"]
+
+
+def test_machine_boots_if_its_memory_cannot_be_used(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """With one warning; its worker is not recovered."""
+    controller, fake = make("a", saves=True)
+    fake.memory_is_lost = True
+    controller.execute(MachineAction("w-a", None, power=PowerAction.RESUME))
+    assert idle(controller, "w-a")
+
+    assert fake.done == [("resume", "a"), ("start", "a")]
+    assert controller.status()["w-a"].state is MachineState.RUNNING
+    assert "w-a: it boots, since its memory cannot be used: a: its memory is gone" in caplog.text
 
 
 def test_status_is_refreshed_before_action_ends(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """QEMU machines without a guest: real processes with nothing to boot from. With guests: `make test-vm`."""
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -92,7 +93,7 @@ def test_paused_machine_is_changing(machines: QemuTestMachines) -> None:
     machines.pause("vm-1")
     assert machines.info("vm-1").state is PowerState.CHANGING
 
-    machines.resume("vm-1")
+    machines.unpause("vm-1")
     machines.reset("vm-1")
 
     assert machines.info("vm-1").state is PowerState.RUNNING
@@ -118,6 +119,53 @@ def test_saved_state_is_kept_beside_checkpoint(machines: QemuTestMachines) -> No
     assert sorted(machines.info("vm-1").checkpoints) == ["clean", "now"]
     with pytest.raises(MachineError, match="never"):
         machines.load_state("vm-1", "never")
+
+
+def test_memory_that_was_not_saved_to_the_end_is_not_used(machines: QemuMachines, spec: QemuSpec) -> None:
+    """The host was killed while it saved it: the machine boots."""
+    half = spec.folder / "vm-1" / "memory.new"
+    half.write_bytes(b"half of it")
+
+    machines.resume("vm-1")
+
+    assert machines.info("vm-1").state is PowerState.RUNNING
+    assert not half.exists()
+
+
+def test_damaged_memory_is_used_up(machines: QemuMachines, spec: QemuSpec) -> None:
+    """The machine is off then, and boots at the next start."""
+    memory = spec.folder / "vm-1" / "memory"
+    memory.write_bytes(b"no memory of QEMU")
+    assert "its memory is saved" in machines.info("vm-1").note
+
+    with pytest.raises(MachineError):
+        machines.resume("vm-1")
+
+    assert machines.info("vm-1").state is PowerState.OFF
+    assert not memory.exists()
+    machines.resume("vm-1")
+    assert machines.info("vm-1").state is PowerState.RUNNING
+
+
+def test_machine_goes_on_if_its_memory_cannot_be_written(
+    machines: QemuMachines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full."""
+    machines.start("vm-1")
+    monkeypatch.setattr(shlex, "quote", lambda _path: "/dev/full")
+
+    with pytest.raises(MachineError, match="its memory"):
+        machines.save("vm-1")
+
+    assert machines.info("vm-1").state is PowerState.RUNNING
+
+
+def test_saved_memory_is_readable_by_its_owner_only(machines: QemuMachines, spec: QemuSpec) -> None:
+    """It may have passwords in it."""
+    machines.start("vm-1")
+    machines.save("vm-1")
+
+    assert (spec.folder / "vm-1" / "memory").stat().st_mode & 0o077 == 0
 
 
 def test_restore_without_checkpoint_is_refused(machines: QemuMachines) -> None:

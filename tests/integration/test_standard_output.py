@@ -48,7 +48,7 @@ CASES: dict[str, tuple[tuple[str, ...], int]] = {
     **{
         f"vm {name}": (("--game-folder", "C:/game") if name == "check-template" else (), BAD_INPUT)
         for name in (
-            *("create", "prepare", "start", "stop", "restart", "checkpoint", "restore", "remove"),
+            *("create", "prepare", "start", "stop", "save", "restart", "checkpoint", "restore", "remove"),
             *("status", "compare", "check-template", "switch"),
         )
     },

@@ -49,6 +49,7 @@ def test_vm_commands_create_and_remove_machines(harness: HyperVHarness, vm: Comm
     assert vm("vm", "create", "vm-2", "vm-3")[0] == ExitCode.OK
     assert vm("vm", "start", "--all", "--wait")[1].splitlines() == [f"{name}: is on, its guest is up" for name in NAMES]
     assert vm("vm", "stop", "vm-2")[1] == "vm-2: is off\n"
+    assert vm("vm", "save", "vm-3")[1] == "vm-3: is off, its memory is saved\n"
     assert vm("vm", "checkpoint", "vm-2")[1] == "vm-2: has its clean checkpoint\n"
     assert vm("vm", "restore", "vm-2", "--yes")[1] == "vm-2: is back at its clean checkpoint, and off\n"
     assert vm("vm", "restart", "vm-1", "--wait")[1] == "vm-1: is on, its guest is up\n"
@@ -91,7 +92,7 @@ def test_vm_status_as_table_and_json(harness: HyperVHarness, vm: Command) -> Non
 
 def test_vm_what_if_changes_nothing(harness: HyperVHarness, vm: Command) -> None:
     """Every command reports what it would do, in the words of the host's PowerShell, and does not ask."""
-    for verb in ("create", "start", "stop", "restart", "checkpoint", "restore", "remove"):
+    for verb in ("create", "start", "stop", "save", "restart", "checkpoint", "restore", "remove"):
         code, out, err = vm("vm", verb, "--count", "1", "--what-if")
         assert (code, err) == (ExitCode.OK, "")
         assert out.startswith("What if: Performing the operation")

@@ -25,7 +25,8 @@ from pipeline.cli import main
 from pipeline.cli.agent import agent_commands
 from pipeline.cli.new_project import init
 from pipeline.cli.vm import vm_commands
-from pipeline.config import Config, HyperVTable, QemuTable, load_config
+from pipeline.config import Config, load_config
+from pipeline.config.machine_tables import HyperVTable, QemuTable
 from pipeline.core.model import trial_seed
 from pipeline.diagnosis.machines import FREE_DISK_GB_PER_MACHINE
 from pipeline.storage.result_lines import encode_line

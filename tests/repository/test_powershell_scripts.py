@@ -547,7 +547,7 @@ VIOLATIONS = [
     (check_calls_stand_in_the_table, "Hyper-V\\Stop-VM", "Hyper-V\\Halt-VM"),
     (check_calls_stand_in_the_table, "Hyper-V\\Stop-VM", "Stop-VM"),
     (check_calls_stand_in_the_table, "Hyper-V\\Stop-VM", "spps"),
-    (check_calls_stand_in_the_table, "-TurnOff", "-Save"),
+    (check_calls_stand_in_the_table, "-TurnOff", "-Hibernate"),
     (check_calls_stand_in_the_table, "-TurnOff", "@more"),
     (check_calls_stand_in_the_table, "ConvertTo-Json", "% { 1 }; ConvertTo-Json"),
     (check_nothing_prompts, " -Confirm:$false", ""),

@@ -19,7 +19,9 @@ from pipeline.core.facts import (
 )
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
+from pipeline.core.model import WorkerState
 from pipeline.core.observation import CollectedResult, MachineStatus
+from pipeline.core.observed import PowerAction
 from pipeline.core.queues import Queues
 from pipeline.core.requests import MachineAction
 from pipeline.core.reuse import EarlierResults, earlier_results
@@ -118,8 +120,8 @@ class FaultyArchive(MemoryArchive):
 class SimulatedMachines:
     """`MachinePool` over the simulated machines."""
 
-    def __init__(self, process: str, machines: Mapping[str, SimulatedMachine]) -> None:
-        self._process, self._machines = process, machines
+    def __init__(self, process: str, machines: Mapping[str, SimulatedMachine], farm: Callable[[], Farm | None]) -> None:
+        self._process, self._machines, self._farm = process, machines, farm
 
     def status(self) -> dict[str, MachineStatus]:
         return {name: machine.status() for name, machine in self._machines.items()}
@@ -128,7 +130,27 @@ class SimulatedMachines:
         machine = self._machines[action.worker]
         failure = machine.world.step(self._process)
         machine.world.fault_applied = machine.world.fault_applied or bool(failure)
-        machine.execute(action.recovery, lost=bool(failure) and failure != "unknown")
+        self._check_rest(action)
+        machine.execute(action.recovery or action.power, lost=bool(failure) and failure != "unknown")
+
+    def _check_rest(self, action: MachineAction) -> None:
+        """A machine with work is not put to rest, and does not go on with a memory that may have a game in it."""
+        farm = self._farm()
+        if action.recovery is None and action.power is PowerAction.RESUME and farm is not None:
+            self._check_spare(farm, self._machines[action.worker].world)
+        if action.recovery is None and action.power is not PowerAction.START and farm is not None:
+            worker = farm.workers[action.worker]
+            if held := [*worker.wanted, *worker.left_published]:
+                self._machines[action.worker].world.report_violation(
+                    f"{action.worker} got the action {action.power} although it holds {held[0]}"
+                )
+
+    def _check_spare(self, farm: Farm, world: World) -> None:
+        """A spare machine is woken only in place of one whose worker cannot play."""
+        ready = [name for name, worker in farm.workers.items() if worker.state is WorkerState.READY]
+        awake = sum(self._machines[name].is_on for name in ready)
+        if world.options.spare and awake >= len(self._machines) - world.options.spare:
+            world.report_violation(f"a spare machine was woken while {awake} were awake")
 
 
 class SimulatedClock:
@@ -238,7 +260,12 @@ class SimulatedHost:
             shares[name] = share.execute
         return ControlLoop(
             farm,
-            replace_struct(LIMITS, losses_per_trial_max=self.world.options.losses_max),
+            replace_struct(
+                LIMITS,
+                losses_per_trial_max=self.world.options.losses_max,
+                idle_after_s=self.world.options.rest or None,
+                spare=self.world.options.spare,
+            ),
             Queues(
                 depth=dict.fromkeys(self.machines, self.world.options.depth),
                 local=frozenset(self.machines if self.world.options.local else ()),
@@ -248,7 +275,9 @@ class SimulatedHost:
                 archive=FaultyArchive(self.world, self.name, self.checker),
                 event_log=MemoryEventLog(),
                 executor=self._make_executor(shares),
-                machines=SimulatedMachines(self.name, {} if self.second_farm else self.machines),
+                machines=SimulatedMachines(
+                    self.name, {} if self.second_farm else self.machines, farm=lambda: self.farm
+                ),
                 poll_schedule=PollSchedule({}, LIMITS.silence_limit_s),
                 clock=SimulatedClock(self.world, self._rng),
             ),

@@ -34,12 +34,13 @@ from inbox_agent.settings import EvaluatorTable
 from inbox_agent.share_scanner import AgentLimits
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState, MachineStatus
+from pipeline.core.observed import PowerAction
 from tests.simulator.deployments import SimulatedDeployedEvaluators
 from tests.simulator.disk import DiskState, FaultyFiles, SimulatedDisk, attempt_in, attempts_in
 from tests.simulator.evaluator import EDITED_VERSION, VERSION, SimulatedEvaluator
 from tests.simulator.world import Killed, World
 
-BOOT_S, AGENT_START_S, RESTORE_S = 6.0, 1.0, 10.0
+BOOT_S, AGENT_START_S, RESTORE_S, SAVE_S = 6.0, 1.0, 10.0, 2.0
 SHUTDOWN_LIMIT_S, SLOW_BOOT = 12.0, 10
 HEARTBEAT_LOST_S = 5.0  #: time after which the hypervisor reports a frozen guest
 FLOOD = 30  #: results that are written at once
@@ -52,6 +53,15 @@ class NoWait:
 
     def wait(self, timeout_s: float) -> bool:
         return False
+
+
+@dataclass(frozen=True, slots=True)
+class SavedMemory:
+    """The memory of a machine that was saved, with the agent in it."""
+
+    at: float
+    agent: Agent | None
+    frozen_at: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +104,8 @@ class SimulatedMachine:
         self.on_at = 0.0  #: when it was switched on
         self.busy_until = -1.0  #: until when a recovery action is executed
         self.hypervisor_down = False  #: the hypervisor does not answer
+        self.rests = False  #: whether its host has put it to rest, and has not woken it
+        self._saved: SavedMemory | None = None
         self.playing: set[str] = set()
         self.boots = self.agent_starts = self.restarts = 0
         self.seen_healthy_at = -1e9  #: when the last heartbeat was written that the host has read, by the fair clock
@@ -379,6 +391,7 @@ class SimulatedMachine:
         """Switches the machine on; its share is served before its agent starts."""
         self.boots += 1
         self.is_on, self.on_at = True, self.world.now
+        self.rests, self._saved = False, None
         boot, took_s = self.boots, BOOT_S * slow
 
         def up() -> None:
@@ -414,6 +427,7 @@ class SimulatedMachine:
             self.kill_agent()
             self.hung, self.frozen_at = False, None
             self.is_on = self.is_up = self.disk.served = True
+            self.rests, self._saved = False, None
             self.agent, self._evaluator, self.files = copy.deepcopy(checkpoint.memory)
             reverted_s = self.world.now - checkpoint.at
             self.clock_s -= reverted_s
@@ -554,22 +568,29 @@ class SimulatedMachine:
             uptime_s=now - self.on_at if self.is_on else 0.0,
         )
 
-    def execute(self, action: RecoveryAction | None, *, lost: bool = False) -> None:
-        """Executes a recovery action, or a start if it is None; some are lost without an error."""
+    def execute(self, action: RecoveryAction | PowerAction, *, lost: bool = False) -> None:
+        """Executes a recovery action, or one on its power; some are lost without an error."""
         if self.world.options.hypervisor and self.world.now < self.busy_until:
             return  # at most one action at a time is executed
-        if action is not None:
+        if isinstance(action, RecoveryAction):
+            if self.rests:
+                self.world.report_violation(f"{self.name} was recovered ({action}) while it was at rest")
             self.on_restart(self.name)
             seen_healthy = self.world.now + self.world.fair_skew_s - self.seen_healthy_at < SEEN_RECENTLY_S
             if self.is_healthy and seen_healthy and not self.world.heartbeats_are_ambiguous:
                 self.world.report_violation(f"{self.name} was restarted ({action}) while it was healthy")
+        self.rests = self.rests and action is PowerAction.REST
         if lost or self.hypervisor_down or self.world.draw_fault("lost action", self.world.options.action_lost):
             return
-        self.restarts += action is not None
-        self.world.executed[action or "start"] += 1
+        self.restarts += isinstance(action, RecoveryAction)
+        self.world.executed[action] += 1
         match action:
-            case None:
+            case PowerAction.START:
                 self._switch_on()
+            case PowerAction.RESUME:
+                self._go_on()
+            case PowerAction.REST:
+                self._rest()
             case RecoveryAction.RESTART_AGENT:
                 if self.frozen_at is None:
                     self.kill_agent()
@@ -589,6 +610,32 @@ class SimulatedMachine:
                 self.reverted, self.needs_restore = True, False
                 self.world.schedule(RESTORE_S - BOOT_S, lambda: self._boot(1))
                 self.busy_until = self.world.now + RESTORE_S
+
+    def _rest(self) -> None:
+        """Shuts it down, or saves its memory: what its agent has written is flushed then."""
+        if not self.is_on:
+            return
+        self.rests, self.busy_until = True, self.world.now + SAVE_S
+        saved = SavedMemory(self.world.now, self.agent, self.frozen_at)
+        if self.world.seed % 2:
+            self.switch_off()
+            return
+        self._saved, self.agent, self.frozen_at = saved, None, None
+        self._turn += 1
+        self.is_on = self.is_up = self.disk.served = False
+
+    def _go_on(self) -> None:
+        """Goes on with its saved memory, or boots."""
+        if self.is_on or self._saved is None:
+            self._switch_on()
+            return
+        saved, self._saved = self._saved, None
+        self.agent, self.frozen_at = saved.agent, saved.frozen_at
+        self.is_on = self.is_up = self.disk.served = True
+        self.on_at, self.busy_until = self.world.now, self.world.now + SAVE_S
+        self.clock_s -= self.world.now - saved.at
+        self._schedule_step(0.0)
+        self._start_if_none()
 
     def _switch_on(self) -> None:
         if self.is_on:

@@ -98,7 +98,7 @@ def test_genome_that_crashes_the_hosts_system_is_the_only_one_charged(seed: int)
 
 def play_without_later_faults(seed: int) -> History:
     """Plays a seed without the kinds of fault that were added later, which would change its history."""
-    return play(seed, replace(World(seed).options, held=0.0, rewind=0.0))
+    return play(seed, replace(World(seed).options, held=0.0, rewind=0.0, rest=0.0))
 
 
 def test_lost_recovery_action_restarts_no_other_machine() -> None:

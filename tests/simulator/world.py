@@ -72,6 +72,8 @@ class Options:
     short_games: bool = False  #: games take milliseconds, so that queues grow
     reuse: bool = False  #: results of the first generation count in the second one, in which some genomes are the same
     deploy: bool = False  #: each generation is played with an evaluator that no machine has before it is deployed
+    rest: float = 0.0  #: idle machines are put to rest after so many seconds
+    spare: int = 0  #: machines that are kept at rest while trials wait
     one_system: bool = False  #: what crashes a local agent's machine crashes the host, and all local agents, with it
 
 
@@ -117,6 +119,8 @@ def draw_options(rng: random.Random) -> Options:
     """Draws the options of a world."""
     options = _draw_scenario(rng)
     options = replace(options, reuse=options.generations > 1 and rng.random() < 0.5)
+    may_rest = options.hypervisor and rng.random() < 0.3
+    options = replace(options, rest=rng.uniform(3, 20), spare=rng.choice([0, 0, 1])) if may_rest else options
     deploys = not (options.local or options.second_farm) and rng.random() < 0.25
     return replace(options, deploy=deploys)
 

@@ -270,7 +270,7 @@ function drawNow(progress) {
     + `${duration(progress.eta_s)} to go; ${progress.per_minute.toPrecision(3)} trials a minute, ${progress.pending} wait for a worker`;
   const numbers = ["trial", "time / limit", "queued", "losses"].map((name) => [name, "number"]);
   table($("rows"), ["worker", "state", "plays", ...numbers, ""], progress.workers.map((row) => [
-    [row.name, "tight"], [row.state, { playing: "good", idle: "soft", awaited: "soft" }[row.state] || "warn"], row.genome,
+    [row.name, "tight"], [row.state, { playing: "good", idle: "soft", awaited: "soft", "at rest": "soft" }[row.state] || "warn"], row.genome,
     [row.trial || "", "number"], [row.genome ? `${duration(row.playing_s)} / ${duration(progress.time_limit_s)}` : "", "number"],
     [row.waiting || "", "number"], [row.losses || "", "number"], [row.note, "soft"],
   ]));

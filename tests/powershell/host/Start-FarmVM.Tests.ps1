@@ -37,6 +37,12 @@ Describe 'Start-FarmVM' {
         @(Get-HyperVCall | Where-Object { $_ -like 'Remove-VMSavedState*' }).Count | Should -Be 1
     }
 
+    It 'keeps the saved memory with -Resume' {
+        (Get-TestMachine).State = 'Saved'
+        (Invoke-Script 'Start-FarmVM' @{ Name = 'vm-1'; Resume = $true }).state | Should -Be 'Running'
+        @(Get-HyperVCall | Where-Object { $_ -like 'Remove-VMSavedState*' }).Count | Should -Be 0
+    }
+
     It 'reports NoSpace when a PausedCritical machine does not resume' {
         (Get-TestMachine).State = 'PausedCritical'
         Set-HyperVFault 'Resume-VM' (New-PlantedError)

@@ -54,6 +54,18 @@ Describe 'Stop-FarmVM' {
         $answer.state | Should -Be $_
     }
 
+    It 'saves a machine that is <_>' -ForEach 'Running', 'Paused', 'RunningCritical' {
+        (Get-TestMachine).State = $_
+        $answer = Invoke-Script 'Stop-FarmVM' @{ Name = 'vm-1'; TimeoutSeconds = 5; Save = $true }
+        $answer.off | Should -BeTrue
+        $answer.state | Should -Be 'Saved'
+    }
+
+    It 'leaves a machine alone with -Save that is <_>' -ForEach 'Off', 'Saved', 'Hibernated' {
+        (Get-TestMachine).State = $_
+        (Invoke-Script 'Stop-FarmVM' @{ Name = 'vm-1'; TimeoutSeconds = 3; Save = $true }).state | Should -Be $_
+    }
+
     It 'turns the machine off' {
         (Invoke-Script 'Stop-FarmVM' @{ Name = 'vm-1'; TimeoutSeconds = 5; TurnOff = $true }).state | Should -Be 'Off'
     }

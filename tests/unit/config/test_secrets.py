@@ -9,7 +9,8 @@ import keyring
 import pytest
 from keyring.backend import KeyringBackend
 
-from pipeline.config import Config, HyperVTable, WorkerTable, load_config
+from pipeline.config import Config, WorkerTable, load_config
+from pipeline.config.machine_tables import HyperVTable
 from pipeline.errors import ConfigError, SecretError
 from pipeline.secrets import check_reference, fetch_secret
 from tests.harness.other_user import NOBODY_UID

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from inbox_agent.protocol.files import Unavailable
-from pipeline.config import Config, HyperVTable, QemuTable, WorkerTable
+from pipeline.config import Config, WorkerTable
+from pipeline.config.machine_tables import HyperVTable, QemuTable
 from pipeline.machines.addresses import AddressError, address_of, given_addresses
 from pipeline.machines.connections import smb_access
 

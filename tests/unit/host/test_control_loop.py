@@ -71,6 +71,27 @@ def test_new_run_scans_shares_that_rest() -> None:
     assert harness.full_scans() == [True, True]
 
 
+def test_share_of_machine_at_rest_is_not_scanned() -> None:
+    """It is off; also in the next generation, whose observed state is new."""
+    harness = LoopHarness.ready()
+    harness.loop.observed.workers["vm-0"].at_rest = True
+    harness.loop.tick()
+    harness.loop.switch_farm(Farm(harness.core.farm.farm_id, ["vm-0"]))
+    harness.loop.tick()
+
+    assert harness.full_scans() == []
+    assert harness.loop.observed.workers["vm-0"].at_rest
+
+
+def test_machine_that_is_saved_with_work_of_reopened_generation_is_not_at_rest() -> None:
+    """Its worker holds an attempt there, which no trial that waits would wake it for."""
+    harness = LoopHarness.ready()
+    harness.loop.observed.workers["vm-0"].at_rest = True
+    harness.loop.switch_farm(harness.core.farm)
+
+    assert not harness.loop.observed.workers["vm-0"].at_rest
+
+
 def test_pending_action_precedes_next_scan() -> None:
     """The share was busy when the action was planned; scans alone would keep it busy for ever."""
     harness = LoopHarness.ready()

@@ -236,6 +236,12 @@ def test_worker_that_loads_its_evaluator_is_shown(core: CoreHarness) -> None:
     assert (row.state, row.note) == ("loading", "its agent loads the evaluator")
 
 
+def test_worker_of_machine_at_rest_is_at_rest(core: CoreHarness) -> None:
+    """Its silence is no fault."""
+    core.observed.workers["w0"].at_rest = True
+    assert measure_progress(core.farm, core.observed, core.now).workers[0].state == "at rest"
+
+
 def test_progress_without_host_uses_ledger_time(core: CoreHarness) -> None:
     """From the ledger alone: its clock stands still, and no attempt counts as running."""
     core.claim("w0")

@@ -388,6 +388,8 @@ function Stop-VM {
                 continue
             } elseif ($TurnOff) {
                 Set-Power $own 'Off'
+            } elseif ($Save) {
+                Set-Power $own 'Saved'
             }
             if ($AsJob) { Start-Work $(if ($hangs) { { Start-Sleep -Seconds 3600 } } else { { $null } }) }
         }

@@ -1,10 +1,10 @@
 """The configuration file `pipeline.toml`, checked before anything else is done. Reads that file; otherwise pure.
 
 Owns: what may be configured, and the defaults.
-Not here: the `[limits]` table (`core.limits`) and the `[evaluator]` table (`inbox_agent.settings`).
+Not here: the tables of machines (`machine_tables`), the `[limits]` table (`core.limits`) and the `[evaluator]` table
+(`inbox_agent.settings`).
 """
 
-import ipaddress
 import json
 import math
 import ntpath
@@ -14,36 +14,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, field, to_builtins
+from msgspec import Meta, field, to_builtins
 
 from hyperv_ops import MACHINE_NAME
 from inbox_agent.protocol.layout import GENOME_BYTES_MAX, SETTINGS_BYTES_MAX, VALUE_MAX, Settings
 from inbox_agent.settings import EvaluatorTable, SettingsError, convert, read_settings
+from pipeline.config.machine_tables import ConfigTable, HyperVTable, MachineName, QemuTable, Secret, check_secret
 from pipeline.core.facts import Reuse, RunSettings, Seeds
 from pipeline.core.limits import Limits
 from pipeline.core.retention import Keep
-from pipeline.errors import ConfigError, SecretError
+from pipeline.errors import ConfigError
 from pipeline.paths import ProjectPaths
-from pipeline.secrets import REFERENCE, check_reference
 
-_HOST = re.compile(r"[A-Za-z0-9._:-]*", re.ASCII)
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _WORKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
 _OF_GENERATION = ("attempts_max", "failures_max")  # limits of the core that are set in `[generation]`
-SET_ELSEWHERE = (*_OF_GENERATION, "load_limit_s")  #: limits of the core that are set in another table than `[limits]`
+#: limits of the core that are set in another table than `[limits]`
+SET_ELSEWHERE = (*_OF_GENERATION, "load_limit_s", "idle_after_s", "spare")
 
 # Texts with a form. The checks below report it in words; `pipeline schema` tells editors.
 _WorkerName = Annotated[str, Meta(extra_json_schema={"pattern": f"^{_WORKER_NAME.pattern}$"})]
-_MachineName = Annotated[str, Meta(extra_json_schema={"pattern": f"^({MACHINE_NAME.pattern})?$"})]
-_HostName = Annotated[str, Meta(extra_json_schema={"pattern": f"^{_HOST.pattern}$"})]
-_Secret = Annotated[str, Meta(extra_json_schema={"pattern": f"^({REFERENCE})?$"})]
 
 
-class _Table(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """A table that refuses unknown keys."""
-
-
-class GenerationTable(_Table, frozen=True, kw_only=True):
+class GenerationTable(ConfigTable, frozen=True, kw_only=True):
     """`[generation]`: how the genomes of a generation are evaluated."""
 
     trials_per_genome: Annotated[int, Meta(ge=1, le=1000)] = 3  #: games per genome; its fitness is their mean
@@ -72,7 +65,7 @@ class GenerationTable(_Table, frozen=True, kw_only=True):
             raise ValueError("[generation] reuse needs one evaluator; take allow_mixed_evaluators out")
 
 
-class LocalTable(_Table, frozen=True, kw_only=True):
+class LocalTable(ConfigTable, frozen=True, kw_only=True):
     """`[local]`: workers that are processes on this computer."""
 
     workers: Annotated[int, Meta(ge=0, le=512)] | None = None  #: unset: one per core, or none with a `[[worker]]`
@@ -81,18 +74,18 @@ class LocalTable(_Table, frozen=True, kw_only=True):
     queue_depth: Annotated[int, Meta(ge=1, le=64)] = 2
 
 
-class WorkerTable(_Table, frozen=True, kw_only=True):
+class WorkerTable(ConfigTable, frozen=True, kw_only=True):
     """`[[worker]]`: a worker behind a share: an agent that you started, or one on a machine of this farm."""
 
     name: _WorkerName  #: its name in tables and messages: letters, digits, `-` and `_`, at most 63
     share: str = ""  #: a local path, or a UNC path, which is accessed over SMB; empty: `exchange` of its machine
     #: the virtual machine it runs on, at most 63 letters, digits, `-` and `_`; as the server of the share it means the
     #: machine's address
-    machine: _MachineName = ""
+    machine: MachineName = ""
     queue_depth: Annotated[int, Meta(ge=1, le=64)] = 2  #: attempts that the worker holds: one runs, the others wait
     port: Annotated[int, Meta(ge=1, le=65535)] = 445  #: TCP port of the SMB server
     account: str = ""  #: `user`, `DOMAIN\user` or `user@domain`; empty: the user who runs the pipeline
-    secret: _Secret = ""  #: a reference to the account's password, never the password
+    secret: Secret = ""  #: a reference to the account's password, never the password
     encryption: bool = True  #: refuse a server that does not encrypt
     dialect: Literal["3.1.1", "3.0.2", "3.0"] = "3.1.1"  #: refuse a server that speaks only older ones
 
@@ -117,68 +110,7 @@ class WorkerTable(_Table, frozen=True, kw_only=True):
             raise ValueError(f"worker {self.name!r}: {for_smb[0]} is for a UNC share; {self.share} is reached by path")
         if self.machine and not MACHINE_NAME.fullmatch(self.machine):
             raise ValueError(f"worker {self.name!r}: machine {self.machine!r}: letters, digits, - and _ only")
-        _check_secret(f"worker {self.name!r}", self.secret)
-
-
-class HyperVTable(_Table, frozen=True, kw_only=True):
-    """`[hyperv]`: the Hyper-V host of the workers' machines, and the settings of new machines."""
-
-    host: _HostName = ""  #: its name or address; empty: this computer, without WinRM
-    #: how WinRM authenticates and encrypts; only `https` and `kerberos` prove which host answers
-    transport: Literal["ntlm", "kerberos", "https"] = "ntlm"
-    port: Annotated[int, Meta(ge=1, le=65535)] | None = None  #: unset: 5985, or 5986 for `https`
-    account: str = ""  #: a member of the host's Hyper-V Administrators
-    secret: _Secret = ""  #: a reference to the account's password, never the password
-    certificate: str = ""  #: CA file for the host's certificate; empty: the system's trust store
-    template: str = ""  #: path of the template's disk, on the Hyper-V host
-    template_machine: _MachineName = ""  #: the machine in which the template is set up; new machines get its settings
-    folder: str = ""  #: the folder of the machines' disks, on the Hyper-V host
-    switch: str = ""  #: the virtual switch of the machines
-    #: of that switch, like `192.168.77.0/24`; the host has its first address, the machines have the 11th and following.
-    #: Shares are reached at its addresses only; empty: at private addresses
-    network: str = ""
-    memory_min_mb: Annotated[int, Meta(ge=512, le=1024 * 1024)] = 1024  #: what a machine keeps when memory is short
-    memory_max_mb: Annotated[int, Meta(ge=512, le=1024 * 1024)] = 4096  #: the most that it can get
-    processors: Annotated[int, Meta(ge=1, le=240)] = 2  #: virtual processors of a new machine
-    checkpoint: str = "clean"  #: name of the checkpoint that a restore returns to
-    booting_max: Annotated[int, Meta(ge=1, le=64)] = 6  #: machines that boot at the same time
-    stagger_s: Annotated[float, Meta(ge=0, le=600)] = 2.0  #: between two starts
-    guest_account: str = ""  #: the account inside the machines that may restart the agent's logon task
-    guest_secret: _Secret = ""  #: a reference to its password
-    task: str = "inbox-agent"  #: the agent's logon task
-
-    def __post_init__(self) -> None:
-        if self.host and not (self.account and self.secret) and self.transport != "kerberos":
-            raise ValueError("[hyperv] host needs an account and a secret; leave host out if it is this computer")
-        if not _HOST.fullmatch(self.host):
-            raise ValueError(f"[hyperv] host {self.host!r}: a name or an address is expected")
-        if self.guest_account and not self.guest_secret:
-            raise ValueError("[hyperv] guest_account needs a guest_secret")
-        if self.network:
-            try:
-                if ipaddress.IPv4Network(self.network).prefixlen > 28:
-                    raise ValueError(f"{self.network} has no room for machines")
-            except ValueError as error:
-                raise ValueError(f"[hyperv] network: {error}; write it like 192.168.77.0/24") from None
-        if self.memory_min_mb > self.memory_max_mb:
-            raise ValueError("[hyperv] memory_min_mb must not be above memory_max_mb")
-        if self.template_machine and not MACHINE_NAME.fullmatch(self.template_machine):
-            raise ValueError(f"[hyperv] template_machine {self.template_machine!r}: letters, digits, - and _ only")
-        _check_secret("[hyperv]", self.secret)
-        _check_secret("[hyperv] guest_secret", self.guest_secret)
-
-
-class QemuTable(_Table, frozen=True, kw_only=True):
-    """`[qemu]`: the workers' machines are QEMU processes on this computer. Paths may be relative to the project."""
-
-    image: str = ""  #: the template's disk; a `vmlinuz` and an `initrd.img` beside it are booted directly
-    folder: str = "machines"  #: the folder of the machines' disks
-    memory_mb: Annotated[int, Meta(ge=128, le=1024 * 1024)] = 512  #: memory of a machine
-    processors: Annotated[int, Meta(ge=1, le=240)] = 1  #: virtual processors of a machine
-    accelerator: Literal["auto", "kvm", "hvf", "tcg"] = "auto"  #: `auto`: KVM where it works, else emulation
-    booting_max: Annotated[int, Meta(ge=1, le=64)] = 2  #: machines that boot at the same time
-    stagger_s: Annotated[float, Meta(ge=0, le=600)] = 0.0  #: between two starts
-    service: str = "inbox-agent"  #: the agent, as `service NAME restart` knows it in the guest
+        check_secret(f"worker {self.name!r}", self.secret)
 
 
 def _variable(name: str) -> str:
@@ -186,15 +118,7 @@ def _variable(name: str) -> str:
     return name.upper() if os.name == "nt" else name
 
 
-def _check_secret(owner: str, secret: str) -> None:
-    if secret:
-        try:
-            check_reference(secret)
-        except SecretError as error:
-            raise ValueError(f"{owner}: {error}") from None
-
-
-class HooksTable(_Table, frozen=True, kw_only=True):
+class HooksTable(ConfigTable, frozen=True, kw_only=True):
     """`[hooks]`: a program that is started when something happens that you may want to know at once."""
 
     command: list[str] = field(
@@ -212,11 +136,11 @@ class HooksTable(_Table, frozen=True, kw_only=True):
             raise ValueError("[hooks] silent_after_s needs a command, which is started then")
 
 
-class Config(_Table, frozen=True, kw_only=True):
+class Config(ConfigTable, frozen=True, kw_only=True):
     """The whole configuration."""
 
     generation: GenerationTable = GenerationTable()
-    settings: Settings = {}
+    settings: Settings = field(default_factory=dict)
     evaluator: EvaluatorTable = EvaluatorTable()
     local: LocalTable = LocalTable()
     worker: list[WorkerTable] = field(default_factory=list)
@@ -236,6 +160,9 @@ class Config(_Table, frozen=True, kw_only=True):
                 raise ValueError(f"[limits] {name}: it stands under [generation]")
         if self.limits.load_limit_s != Limits().load_limit_s:
             raise ValueError("[limits] load_limit_s: it stands under [evaluator]")
+        for name in ("idle_after_s", "spare"):
+            if getattr(self.limits, name) != getattr(Limits(), name):
+                raise ValueError(f"[limits] {name}: it stands under [hyperv] or [qemu]")
         if len(json.dumps(self.settings)) > SETTINGS_BYTES_MAX:
             raise ValueError(f"[settings] is larger than {SETTINGS_BYTES_MAX} bytes; put the data into a file")
         for worker in self.worker:
@@ -260,6 +187,9 @@ class Config(_Table, frozen=True, kw_only=True):
                 raise ValueError(f"two workers live on machine {worker.machine!r}; one agent per machine")
         if self.hyperv is not None and self.qemu is not None:
             raise ValueError("[hyperv] and [qemu]: a farm's machines are of one kind; take one of the tables out")
+        table, machine_count = self.machine_table(), len(machines)
+        if table is not None and table.spare and table.spare >= machine_count:
+            raise ValueError(f"spare = {table.spare}: of {machine_count} machines at least one must play")
         ports = [worker.port for worker in self.worker if worker.machine]
         for worker in self.worker:
             if self.qemu is not None and worker.machine and ports.count(worker.port) > 1:
@@ -281,6 +211,12 @@ class Config(_Table, frozen=True, kw_only=True):
     def machine_table(self) -> HyperVTable | QemuTable | None:
         """The table of the workers' machines, `[hyperv]` or `[qemu]`; None without either."""
         return self.hyperv or self.qemu
+
+    @property
+    def idle_after_s(self) -> float | None:
+        """How long a machine is without work before it is put to rest; None: no machine is."""
+        table = self.machine_table()
+        return table.idle_after_s if table is not None and self.machine_of() and table.idle_action != "none" else None
 
     def machine_of(self) -> dict[str, str]:
         """Worker -> its machine, for workers that have one."""
@@ -338,6 +274,8 @@ class Config(_Table, frozen=True, kw_only=True):
         """The limits of the core: `[limits]`, with those that stand in other tables."""
         values = {name: getattr(self.limits, name) for name in Limits.__struct_fields__}
         values |= {name: getattr(self.generation, name) for name in _OF_GENERATION}
+        table = self.machine_table()
+        values |= {"idle_after_s": self.idle_after_s, "spare": table.spare if table is not None else 0}
         return Limits(**values | {"load_limit_s": self.evaluator.load_limit_s})
 
 
