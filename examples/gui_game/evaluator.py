@@ -22,7 +22,7 @@ TITLE = "Catch: "
 OVER = re.compile(r"Catch: over, score (\d+) of (\d+)")
 BALL, PADDLE = (255, 200, 0), (80, 220, 120)  # their colours on the screen
 LOOK_EVERY_S = 1 / 30
-LIMITS = GameLimits(hang_s=4.0, stall_s=6.0)  # no ball takes longer than two seconds
+LIMITS = GameLimits(hang_s=4.0, stall_s=6.0, close_s=1.0)  # no ball takes longer than two seconds
 
 
 def play(genome_path: Path, trial: "EvaluatorTrial") -> dict[str, Any]:
