@@ -62,17 +62,17 @@ class GameProgram:
         self._known: dict[int, bool] = {}  # by process id: whether it is one of the game
         self._desktop = open_desktop(display)
         self._window: Window | None = None
+        self._is_closed = False
         self._process: subprocess.Popen[bytes] | None = None
-        now = time.monotonic()
-        self._checked_at, self._responded_at = now, now
+        self._unanswered_since: float | None = None
         self._progress: object = None
-        self._progressed_at = now
         with ExitStack() as failing:
             failing.callback(self.close)
             self._process = subprocess.Popen(list(command), env=_environment(display), stdin=subprocess.DEVNULL)
             self._window = self._wait_for_window()
             self._bring_to_front()
             failing.pop_all()
+        self._checked_at = self._progressed_at = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -142,11 +142,15 @@ class GameProgram:
 
     def close(self) -> None:
         """Releases the keys, closes the window, kills what has not ended then, and leaves the desktop."""
-        try:
-            self.hold(())
-        finally:
-            self._end()
-            self._desktop.close()
+        if self._is_closed:
+            return
+        self._is_closed = True
+        with ExitStack() as always:  # also if the desktop itself is gone
+            always.callback(self._desktop.close)
+            if self._process is not None:
+                always.callback(self._kill)
+                self.hold(())
+                self._ask_to_close()
 
     # ------------------------------------------------------------------------------------------------------ waiting
 
@@ -203,9 +207,12 @@ class GameProgram:
         raise self._fault(FaultKind.NO_WINDOW, detail)
 
     def _require_response(self, window: Window) -> None:
+        asked_at = time.monotonic()
         if self._desktop.responds(window, _RESPONSE_S):
-            self._responded_at = time.monotonic()
-        elif time.monotonic() - self._responded_at > self._limits.hang_s:
+            self._unanswered_since = None
+        elif self._unanswered_since is None:
+            self._unanswered_since = asked_at
+        elif time.monotonic() - self._unanswered_since > self._limits.hang_s:
             raise self._fault(FaultKind.HUNG, f"its window has not responded for {self._limits.hang_s:g} s")
 
     # ---------------------------------------------------------------------------------------------------- processes
@@ -228,19 +235,22 @@ class GameProgram:
         except (psutil.Error, OSError):
             return []
 
-    def _end(self) -> None:
-        process = self._process
-        if process is None:
+    def _ask_to_close(self) -> None:
+        assert self._process is not None
+        window = self._window
+        if window is None or self._process.poll() is not None or not self._desktop.responds(window, _RESPONSE_S):
             return
-        if self._window is not None and process.poll() is None and self._desktop.responds(self._window, _RESPONSE_S):
-            self._desktop.request_close(self._window)
-            self.pause(self._limits.close_s)
-        left = self._processes() if process.poll() is None else []
+        self._desktop.request_close(window)
+        self.pause(self._limits.close_s)
+
+    def _kill(self) -> None:
+        assert self._process is not None
+        left = self._processes() if self._process.poll() is None else []
         for one in left:
             with contextlib.suppress(psutil.Error, OSError):
                 one.kill()
         psutil.wait_procs(left, timeout=_KILL_LIMIT_S)
-        process.wait(_KILL_LIMIT_S)
+        self._process.wait(_KILL_LIMIT_S)
 
 
 def _environment(display: str | None) -> dict[str, str]:

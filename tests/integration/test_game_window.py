@@ -1,5 +1,6 @@
 """Programs in windows on a real display: what goes wrong with them is named, and nothing of them is left."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -169,10 +170,17 @@ def test_window_of_child_process_is_of_the_game(start: Start) -> None:
 # ------------------------------------------------------------------------------------------------------- the desktop
 
 
-def error_of(display: str) -> str:
+def error_of(display: str, **environment: str) -> str:
     """Of opening it, in a process of its own: a failed attempt of python-xlib leaves its sockets to the collector."""
     lines = f"from game_window import open_desktop\nopen_desktop({display!r})"
-    run = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=False, cwd=ROOT)
+    run = subprocess.run(
+        [sys.executable, "-c", lines],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+    )
     return run.stderr.splitlines()[-1] if run.stderr else ""
 
 
@@ -196,6 +204,12 @@ def test_displays_are_independent(display: str) -> None:
         assert second != display
         assert error_of(second) == ""
     assert f"the display {second} cannot be used" in error_of(second)
+
+
+def test_display_is_closed_to_programs_without_its_key(display: str) -> None:
+    """Such as those of other users of the computer."""
+    assert "cannot be used" in error_of(display, XAUTHORITY=os.devnull)
+    assert error_of(display) == ""
 
 
 def test_game_says_how_it_is_called() -> None:
