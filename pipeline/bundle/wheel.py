@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.errors import BundleError
 
 NAME = "genome-pipeline"
-PACKAGES = ("hyperv_ops", "inbox_agent", "pipeline")
+PACKAGES = ("game_window", "hyperv_ops", "inbox_agent", "pipeline")
 _OF_THE_INSTALLATION = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}
 
 

@@ -1,4 +1,4 @@
-"""A Linux host, Samba shares and Windows agents, with kills on both sides.
+"""A Linux host, Samba shares and Windows agents: with kills on both sides, and with games in windows.
 
 The agents and their games are processes of Windows CPython under Wine (docs/how-to/windows.md). The test acts as the
 logon task: it restarts an agent that ended.
@@ -6,18 +6,21 @@ logon task: it restarts an agent that ended.
 
 import random
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
+from game_window import open_desktop, virtual_display
 from tests.harness.evaluator_harness import has_ended
 from tests.harness.farm_project import FarmProject, games, running_attempt
+from tests.harness.gui_games import FUNCTION, assert_played, write_gui_project
 from tests.harness.samba import PASSWORD, Samba, exchange, worker_table
 from tests.harness.waiting import eventually
 from tests.harness.wine import WindowsPython, path_there
+from tests.programs.system_programs import require
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(400)]
 VMS = ("vm-0", "vm-1")
@@ -27,13 +30,22 @@ KILLS = ["agent"] * 11 + ["evaluator"] * 6 + ["host"] * 5
 class WindowsMachines:
     """Windows agents, one for each share; this object is their only supervisor."""
 
-    def __init__(self, python: WindowsPython, server: Samba, farm: FarmProject) -> None:
+    def __init__(
+        self,
+        python: WindowsPython,
+        server: Samba,
+        farm: FarmProject,
+        names: Sequence[str] = VMS,
+        function: str = "game:play",
+        **environment: str,
+    ) -> None:
         self._python, self._server, self._farm = python, server, farm
+        self._names, self._function, self._environment = names, function, environment
         self.agents: dict[str, subprocess.Popen[bytes]] = {}
 
     def tend(self) -> None:
         """Restarts agents that ended, as the logon task does."""
-        for name in VMS:
+        for name in self._names:
             if name not in self.agents or self.agents[name].poll() is not None:
                 self.kill(name)
                 self.agents[name] = self._start(name)
@@ -62,22 +74,33 @@ class WindowsMachines:
         return running_attempt(self._server.shares[name])
 
     def close(self) -> None:
-        for name in VMS:
+        for name in self._names:
             self.kill(name)
-        assert eventually(lambda: not any(map(self.evaluator_of, VMS)), 20), "games outlived their agents"
+        assert eventually(lambda: not any(map(self.evaluator_of, self._names)), 20), "games outlived their agents"
 
     def _start(self, name: str) -> "subprocess.Popen[bytes]":
         share = self._server.shares[name]
         return subprocess.Popen(
             self._python.argv(
                 *("-m", "inbox_agent", "--share", path_there(share), "--state", path_there(self.state(name))),
-                *("--beat", "1", "--python", "game:play", "--folder", path_there(self._farm.root)),
+                *("--beat", "1", "--python", self._function, "--folder", path_there(self._farm.root)),
             ),
-            env=self._python.environment(),
+            env=self._python.environment(**self._environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+
+
+@pytest.fixture
+def display(windows: WindowsPython) -> Iterator[str]:
+    """The screen of the machine. Wine's desktop is drawn where its first program was started, so it starts anew."""
+    require("Xvfb")
+    with virtual_display() as display:
+        assert display is not None
+        windows.end()
+        yield display
+        windows.end()
 
 
 @pytest.fixture
@@ -143,3 +166,33 @@ def test_generation_survives_kills_of_windows_agents_and_host(
     ended_as = project.summary()["attempts"]
     print(f"{len(hit)} kills: {ended_as}")
     assert ended_as["interrupted"] + ended_as["lost"] + ended_as["failed"] >= 15, ended_as
+
+
+def test_games_in_windows_are_played_by_windows_agent(
+    project: FarmProject,
+    server: Samba,
+    windows: WindowsPython,
+    display: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At least twenty games; a crash, a hang, a dialog and a stall are named, and no window stays open."""
+    monkeypatch.setenv("FARM_SECRET", PASSWORD)
+    name, count = VMS[0], 20
+    write_gui_project(project, count, workers=0, silence_limit_s=30.0, extra=worker_table(name, server.port))
+    machine = WindowsMachines(windows, server, project, [name], FUNCTION, DISPLAY=display)
+    host = project.start()
+
+    def ended() -> bool:
+        machine.tend()
+        return host.poll() is not None
+
+    project.wait_until(ended, within_s=300, every_s=0.2)
+    out, _ = host.communicate()
+    assert host.returncode == 1, out.decode()
+    desktop = open_desktop(display)
+    left = [window.title for window in desktop.windows()]
+    desktop.close()
+    machine.close()
+    assert left == []
+    assert_played(project, count)
+    assert eventually(lambda: not project.processes(), 10), project.processes()

@@ -30,7 +30,7 @@ ONLY_ON_WINDOWS = ("colorama", "pywin32-ctypes", "sspilib", "tzdata")
 PINNED = ("cryptography==42.0.5", "numpy<2.1")
 #: The tests' own packages on Windows. Neither a browser nor the type checker is installed there.
 OF_DEVELOPERS = ("hypothesis", "pytest", "pytest-timeout", "pytest-xdist", "tree-sitter", "tree-sitter-powershell")
-OF_EXAMPLES = ("gymnasium", "box2d", "pygame", "cloudpickle", "farama-notifications")
+OF_EXAMPLES = ("gymnasium", "box2d", "mss", "pygame-ce", "cloudpickle", "farama-notifications")
 #: A call of a function that Wine 8 lacks ends the process. Python works without these, as on an older Windows.
 MISSING = "_wmi.pyd"
 WITHOUT = "import _winapi; del _winapi.CopyFile2\n"

@@ -46,6 +46,7 @@ PACKAGES = {
     "smbpasswd": "samba-common-bin",
     **dict.fromkeys(("systemctl", "systemd-analyze"), "systemd"),
     "testparm": "samba-common-bin",
+    "Xvfb": "xvfb",
 }
 #: Packages that start a service when they are installed, and at each start of the system: no test needs it.
 SERVICES = {"prometheus": "prometheus.service"}

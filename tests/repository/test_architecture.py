@@ -95,7 +95,10 @@ ONE_PLACE = {
     "pyarrow": {"pipeline.cli.parquet"},
     "packaging": {"pipeline.bundle.bundle", "pipeline.bundle.lock"},
     "keyring": {"pipeline.secrets"},
+    "mss": {"game_window.picture", "game_window.screen", "game_window.x11"},
+    "Xlib": {"game_window.x11"},
     "ctypes": {
+        "game_window.win32",
         "inbox_agent.system.job_object",
         "inbox_agent.system.orphans",
         "inbox_agent.system.desktop",

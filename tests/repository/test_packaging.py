@@ -98,10 +98,10 @@ def test_example_project_is_in_the_wheel(agent_only: Path) -> None:
 
 
 def test_packages_ship_type_markers(agent_only: Path) -> None:
-    """Users' type checkers read the annotations of all three packages only with this marker."""
+    """Users' type checkers read the annotations of all packages only with this marker."""
     code = (
         "from importlib.resources import files\n"
-        "for name in ('hyperv_ops', 'inbox_agent', 'pipeline'):\n"
+        "for name in ('game_window', 'hyperv_ops', 'inbox_agent', 'pipeline'):\n"
         "    assert (files(name) / 'py.typed').is_file(), name"
     )
     subprocess.run([agent_only / "python", "-c", code], check=True, cwd=agent_only)
