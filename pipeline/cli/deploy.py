@@ -69,6 +69,12 @@ def _bring(config: Config, root: Path, deployment: Deployment, wait_s: float) ->
     try:
         host = Host(root, config, root)
     except ProjectBusyError:
+        if deployment.workers is not None:
+            click.echo(
+                "a host runs here, which brings workers only what was deployed to all of them; deploy it again when "
+                "the host has ended"
+            )
+            return ExitCode.FAILED
         click.echo("a host runs here: it brings the evaluator to each worker when it begins the next generation")
         return ExitCode.OK
     with host, stopping_on_signals(host.stop):

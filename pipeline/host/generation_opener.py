@@ -191,9 +191,10 @@ class GenerationOpener:
         return [file for file in files if complete is None or file.name in complete or file.name in known]
 
     def _settings(self, generation: int, *, renewed: bool = False) -> RunSettings:
-        """`renewed`: the version is the newest, also if the generation was begun with another one."""
+        """The version is the newest if `renewed`, or if nothing was counted yet; else that of the generation."""
         self._parts.loop.deployments = self._parts.deployments.read()
-        keeps = self._farm.generation == generation and not renewed  # the farm may be that of the generation before
+        is_begun = self._farm.generation == generation  # the farm may be that of the generation before
+        keeps = is_begun and not renewed and rules.has_fitness(self._farm)
         return self._config.run_settings(self._evaluator.version(self._farm.evaluator_version if keeps else ""))
 
     def _earlier(self, generation: int) -> EarlierResults | None:

@@ -378,3 +378,61 @@ def test_heartbeat_says_whether_an_agent_takes_deployments(project: DeployedProj
     heartbeat = project.heartbeat("vm-1")
     assert (heartbeat["deployment"], heartbeat["evaluator"]) == (0, None)
     assert heartbeat["problem"] == "there is no evaluator yet; `pipeline deploy` on the host brings one"
+
+
+# ------------------------------------------------------------------------------------------------- corrected evaluators
+
+
+def test_generation_without_fitness_takes_the_corrected_evaluator(project: DeployedProject) -> None:
+    """What was deployed first cannot be loaded, so that nothing was counted."""
+    start_both(project)
+    (project.root / "edition.py").write_text("import no_such_module\n")
+    assert project.deploy()[0] == 1
+    project.add_genomes(games(4))
+    code, out = project.run()
+    assert code == 4, out
+    assert "no_such_module" in out
+
+    project.edit(2)
+    assert project.deploy()[0] == 0
+    code, out = project.run()
+
+    assert code == 0, out
+    project.assert_counted_once_by(2)
+
+
+def test_watch_goes_on_with_the_corrected_evaluator(project: DeployedProject, tmp_path: Path) -> None:
+    """At once, also if it was deployed from another folder than the project's."""
+    start_both(project)
+    (tmp_path / "corrected").mkdir()
+    project.edit(2, tmp_path / "corrected")
+    (project.root / "edition.py").write_text("import no_such_module\n")
+    assert project.deploy()[0] == 1
+    project.add_genomes(games(4))
+    watch = project.watch()
+    project.wait_until(lambda: project.lines("cannot go on"), every_s=0.05)
+
+    code, out = project.deploy(str(tmp_path / "corrected"))
+
+    assert code == 0, out
+    project.wait_until_finished(1, 4)
+    assert project.stop(watch) == 0
+    project.assert_counted_once_by(2)
+
+
+def test_deployment_to_some_workers_beside_a_host_is_not_promised(project: DeployedProject) -> None:
+    """Every generation is played by what was deployed to all workers."""
+    start_both(project)
+    assert project.deploy()[0] == 0
+    watch = project.watch()
+    project.add_genomes(games(4))
+    project.wait_until(lambda: project.archived() >= 1)
+    project.edit(2)
+
+    code, out = project.deploy("--to", "vm-1")
+
+    assert code == 1, out
+    assert "a host runs here, which brings workers only what was deployed to all of them" in out
+    assert project.stop(watch) == 0
+    assert project.deploy("--to", "vm-1")[0] == 0
+    assert project.heartbeat("vm-1")["evaluator"] == project.versions_of[2]
