@@ -20,7 +20,7 @@ from inbox_agent.evaluator_files import EvaluatorFiles
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.deployment import DeployRecord, archive_name, record_name
 from inbox_agent.protocol.files import FileInvalid, FileMissing, FileRefused, ShareFiles
-from inbox_agent.protocol.layout import ARCHIVE_BYTES_MAX, INBOX, HostRecord, LayoutError
+from inbox_agent.protocol.layout import INBOX, HostRecord, LayoutError
 from inbox_agent.protocol.readers import read_record
 from inbox_agent.settings import EvaluatorTable, SettingsError, convert
 from inbox_agent.system.atomic_file import flush_names, replace_file
@@ -134,7 +134,7 @@ class DeployedEvaluators:
             with contextlib.ExitStack() as closing:
                 closing.callback(_remove_tree, staged)
                 closing.callback(archive.unlink, missing_ok=True)
-                if fetch(archive) != record.archive_sha256:
+                if fetch(archive) != record.archive_sha256 or archive.stat().st_size != record.archive_bytes:
                     raise DeploymentRefused("its archive is incomplete or damaged")
                 try:
                     unpack_evaluator(archive, staged)
@@ -197,7 +197,7 @@ class DeploymentIntake:
             if (record.farm, record.worker, record.number) != (owner.farm, owner.worker, number):
                 raise DeploymentRefused(f"it is number {record.number} of worker {record.worker} of another farm")
             name = f"{INBOX}/{archive_name(number)}"
-            self._evaluators.install(record, lambda path: self._files.fetch(name, path, ARCHIVE_BYTES_MAX))
+            self._evaluators.install(record, lambda path: self._files.fetch(name, path, record.archive_bytes))
             source = self._make(self._evaluators.table_of(record), self._evaluators.folder_of(record))
         except (FileMissing, FileInvalid, FileRefused, LayoutError, ValueError, OSError) as error:
             self._tries = {number: self._tries.get(number, 0) + 1}

@@ -136,9 +136,9 @@ class ProjectPaths:
         """An archive that is being packed."""
         return self.all_deployments / "new"
 
-    def deployed_archive(self, version: str) -> Path:
-        """The archive of one version of the evaluator that was deployed."""
-        return self.all_deployments / f"{version}.zip"
+    def deployed_archive(self, sha256: str) -> Path:
+        """An archive that was deployed; equal versions may have several, because rights are no part of a version."""
+        return self.all_deployments / f"{sha256}.zip"
 
     @property
     def incoming(self) -> Path:

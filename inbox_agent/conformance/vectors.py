@@ -10,7 +10,7 @@ import msgspec
 
 RECORDS = Path(__file__).with_name("records")
 
-VectorKind = Literal["any", "host", "start", "claim", "result", "heartbeat", "evaluator"]
+VectorKind = Literal["any", "host", "start", "claim", "result", "heartbeat", "evaluator", "deployment"]
 Verdict = Literal["valid", "invalid", "other layout", "either"]
 
 

@@ -39,7 +39,8 @@ def deploy(folder: Path | None, to: tuple[str, ...], rollback: bool, what_if: bo
 
     If no host runs here, this command waits until the workers have loaded it, and says who has what. A host that runs
     brings it to its workers when it begins the next generation: one that is being played keeps its version.
-    Exit codes: 0 all workers have it, or will get it; 1 a worker does not have it; 2 it cannot be deployed.
+    Exit codes: 0 all workers have it, or will get it; 1 a worker does not have it; 2 it cannot be deployed; 3 this
+    computer's disk failed.
     """
     config = load_config(root)
     source = folder.resolve() if folder is not None else root
@@ -47,15 +48,16 @@ def deploy(folder: Path | None, to: tuple[str, ...], rollback: bool, what_if: bo
         raise InputError("--rollback deploys an earlier version to all workers; leave out FOLDER, --to and --what-if")
     deploying.require_deployable(config, root, source, to)
     store = DeploymentStore(ProjectPaths(root))
+    if what_if:
+        _print_files(deploying.pack(root, config, source, to, keep=False), source)
+        click.echo("nothing was changed")
+        return ExitCode.OK
     with store.changing():
         if rollback:
             deployment = store.add(deploying.earlier(store))
         else:
-            packed = deploying.pack(root, config, source, to, keep=not what_if)
+            packed = deploying.pack(root, config, source, to, keep=True)
             _print_files(packed, source)
-            if what_if:
-                click.echo("nothing was changed")
-                return ExitCode.OK
             deployment = store.add(packed.deployment) if packed.is_new else store.read().known[-1]
     whom = ", ".join(deployment.workers or ()) or "all workers"
     click.echo(f"deployment {deployment.number}: evaluator {deployment.evaluator} for {whom}")
@@ -67,6 +69,12 @@ def _bring(config: Config, root: Path, deployment: Deployment, wait_s: float) ->
     try:
         host = Host(root, config, root)
     except ProjectBusyError:
+        if deployment.workers is not None:
+            click.echo(
+                "a host runs here, which brings workers only what was deployed to all of them; deploy it again when "
+                "the host has ended"
+            )
+            return ExitCode.FAILED
         click.echo("a host runs here: it brings the evaluator to each worker when it begins the next generation")
         return ExitCode.OK
     with host, stopping_on_signals(host.stop):

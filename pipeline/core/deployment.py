@@ -127,4 +127,5 @@ def next_number(observed: Observed, worker: str) -> int:
     """A number for a share that is higher than those that its folders and its agent know."""
     seen = observed.workers[worker]
     taken = seen.heartbeat.deployment if seen.heartbeat is not None else None
-    return 1 + max([*seen.deployments, taken or 0])
+    sent = seen.sent_deployment.number if seen.sent_deployment is not None else 0  # since the last full scan
+    return 1 + max([*seen.deployments, taken or 0, sent])

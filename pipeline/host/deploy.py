@@ -4,8 +4,10 @@ Owns: what can be deployed. A host that runs brings a deployment to its workers 
 Not here: when a worker gets it (`core.deployment`), the archive (`inbox_agent.evaluator_archive`).
 """
 
+import contextlib
+import tempfile
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +45,7 @@ class WorkerEvaluator:
     evaluator: str  #: version; empty: none, or not known
     state: str  #: one line for people
     has_it: bool  #: whether it is the one that was deployed
+    is_final: bool = False  #: whether nothing changes without an edit or another agent
 
 
 def require_deployable(config: Config, root: Path, folder: Path, workers: Collection[str]) -> None:
@@ -76,27 +79,22 @@ def pack(root: Path, config: Config, folder: Path, workers: Sequence[str], *, ke
         HostError: the archive cannot be written.
     """
     paths, store = ProjectPaths(root), DeploymentStore(ProjectPaths(root))
+    last = store.read().known[-1:]
     evaluator_files = EvaluatorFiles(config.evaluator, folder)
-    with disk_errors(paths.all_deployments):
-        paths.all_deployments.mkdir(parents=True, exist_ok=True)
-    packed = paths.new_archive
-    try:
-        with disk_errors(packed):
-            try:
-                files = evaluator_files.read()
-                version = evaluator_files.version(files)
-                pack_evaluator(folder, files, packed)
-            except EvaluatorFilesError as error:
-                raise InputError(str(error)) from error
-            except ArchiveError as error:
-                raise InputError(f"{folder}: {error}; `files` in [evaluator] says which files travel") from error
-            archive_bytes, archive_sha256 = size_and_digest(packed)
-            if keep:
-                packed.replace(store.archive(version))
-                paths.all_evaluator_files.mkdir(parents=True, exist_ok=True)
-                replace_file(paths.evaluator_files(version), msgspec.json.format(msgspec.json.encode(files)))
-    finally:
-        packed.unlink(missing_ok=True)
+    with _new_archive(paths, keep=keep) as packed, disk_errors(packed):
+        try:
+            files = evaluator_files.read()
+            version = evaluator_files.version(files)
+            pack_evaluator(folder, files, packed)
+        except EvaluatorFilesError as error:
+            raise InputError(str(error)) from error
+        except ArchiveError as error:
+            raise InputError(f"{folder}: {error}; `files` in [evaluator] says which files travel") from error
+        archive_bytes, archive_sha256 = size_and_digest(packed)
+        if keep:
+            packed.replace(store.archive(archive_sha256))
+            paths.all_evaluator_files.mkdir(parents=True, exist_ok=True)
+            replace_file(paths.evaluator_files(version), msgspec.json.format(msgspec.json.encode(files)))
     table = config.evaluator
     deployment = Deployment(
         number=0,
@@ -114,8 +112,20 @@ def pack(root: Path, config: Config, folder: Path, workers: Sequence[str], *, ke
         workers=tuple(workers) or None,
         deployed_at=time.time(),
     )
-    last = store.read().known[-1:]
     return PackedEvaluator(deployment, files, not (last and last[0].is_same(deployment)))
+
+
+@contextlib.contextmanager
+def _new_archive(paths: ProjectPaths, *, keep: bool) -> Iterator[Path]:
+    """Where an archive is packed: in the state folder only if it is kept."""
+    if not keep:
+        with tempfile.TemporaryDirectory(prefix="pipeline-deploy-") as place:
+            yield Path(place, paths.new_archive.name)
+        return
+    try:
+        yield paths.new_archive
+    finally:
+        paths.new_archive.unlink(missing_ok=True)
 
 
 def earlier(store: DeploymentStore) -> Deployment:
@@ -124,19 +134,19 @@ def earlier(store: DeploymentStore) -> Deployment:
     newest = known.newest()
     for each in reversed(known.known):
         is_other = newest is not None and each.workers is None and each.evaluator != newest.evaluator
-        if is_other and store.archive(each.evaluator).is_file():
+        if is_other and store.archive(each.archive_sha256).is_file():
             return each
     raise InputError("--rollback: no other evaluator was deployed before")
 
 
 def bring(host: Host, workers: Collection[str], timeout_s: float) -> None:
-    """Brings the deployments to these workers; returns when all that take deployments have theirs, or after the time.
+    """Brings the deployments to these workers; returns when all have theirs or cannot have it, or after the time.
 
     Raises HostError, LedgerError as `Host.play`.
     """
 
     def is_done() -> bool:
-        return all(each.has_it or each.state == NO_DEPLOYMENTS_TAKEN for each in evaluators(host, workers))
+        return all(each.has_it or each.is_final for each in evaluators(host, workers))
 
     host.bring_deployments(is_done, timeout_s)
 
@@ -151,18 +161,21 @@ def evaluators(host: Host, workers: Collection[str]) -> list[WorkerEvaluator]:
             problem = worker.reason or seen.unknown or seen.heartbeat_problem or "its agent is silent"
             found.append(WorkerEvaluator(name, "", clean(problem, _PROBLEM_CHARS_MAX), has_it=False))
         else:
-            found.append(_reported(name, seen.heartbeat, wanted))
+            sent = seen.sent_deployment
+            is_taken = sent is not None and seen.heartbeat.deployment == sent.number
+            found.append(_reported(name, seen.heartbeat, wanted, is_taken=is_taken))
     return found
 
 
-def _reported(worker: str, heartbeat: AgentRecord, wanted: Deployment | None) -> WorkerEvaluator:
+def _reported(worker: str, heartbeat: AgentRecord, wanted: Deployment | None, *, is_taken: bool) -> WorkerEvaluator:
     version = heartbeat.evaluator or ""
     if wanted is not None and version == wanted.evaluator:
         return WorkerEvaluator(worker, version, f"has deployment {wanted.number}", has_it=True)
     if heartbeat.deployment is None:
-        return WorkerEvaluator(worker, version, NO_DEPLOYMENTS_TAKEN, has_it=False)
+        return WorkerEvaluator(worker, version, NO_DEPLOYMENTS_TAKEN, has_it=False, is_final=True)
     if heartbeat.state is AgentState.BROKEN:
-        return WorkerEvaluator(worker, version, clean(heartbeat.problem, _PROBLEM_CHARS_MAX), has_it=False)
+        problem = clean(heartbeat.problem, _PROBLEM_CHARS_MAX)
+        return WorkerEvaluator(worker, version, problem, has_it=False, is_final=is_taken)
     if heartbeat.state is AgentState.LOADING:
         return WorkerEvaluator(worker, version, "is loading its evaluator", has_it=False)
     return WorkerEvaluator(worker, version, "has another evaluator", has_it=False)

@@ -105,7 +105,8 @@ class GenerationOpener:
             intake = GenomeIntake(files, read_files, generation, **following, complete=complete)
             try:
                 self._load(generation)
-                settings, genomes = self._settings(), rules.with_params(self._whole(intake.genomes, complete), params)
+                settings = self._settings(generation, renewed=fresh or accept_evaluator)
+                genomes = rules.with_params(self._whole(intake.genomes, complete), params)
                 opening = rules.opening_facts(
                     self._farm, generation, genomes, settings, fresh=fresh, follow_folder=follow_folder
                 )
@@ -140,7 +141,7 @@ class GenerationOpener:
         """
         with without_collector():
             self._load(generation)
-            settings, farm, loop = self._settings(), self._farm, self._parts.loop
+            settings, farm, loop = self._settings(generation), self._farm, self._parts.loop
             opening = rules.opening_facts(farm, generation, [], settings, fresh=False, follow_folder=True)
             asked = {"has_work": True, "retry_failed": False, "accept_evaluator": False}
             self._record_opening(generation, settings, opening, **asked)
@@ -166,7 +167,7 @@ class GenerationOpener:
             HostError: the ledger or a snapshot could not be written.
         """
         self._load(generation)
-        settings, files = self._settings(), self._files(generation)
+        settings, files = self._settings(generation, renewed=accept_evaluator), self._files(generation)
         rules.refuse_to_replace(self._farm, generation, names, settings)
         require_secrets(self._config, self._paths.root)
         there = stamps(files)
@@ -189,9 +190,12 @@ class GenerationOpener:
         known = {genome.name for genome in self._farm.genomes}
         return [file for file in files if complete is None or file.name in complete or file.name in known]
 
-    def _settings(self) -> RunSettings:
+    def _settings(self, generation: int, *, renewed: bool = False) -> RunSettings:
+        """The version is the newest if `renewed`, or if nothing was counted yet; else that of the generation."""
         self._parts.loop.deployments = self._parts.deployments.read()
-        return self._config.run_settings(self._evaluator.version(self._farm.evaluator_version))
+        is_begun = self._farm.generation == generation  # the farm may be that of the generation before
+        keeps = is_begun and not renewed and rules.has_fitness(self._farm)
+        return self._config.run_settings(self._evaluator.version(self._farm.evaluator_version if keeps else ""))
 
     def _earlier(self, generation: int) -> EarlierResults | None:
         """The results of the generation before, if they count again."""

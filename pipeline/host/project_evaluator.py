@@ -34,7 +34,8 @@ class ProjectEvaluator:
 
         Raises:
             ConfigError: the files cannot be read.
-            HostError: the state folder cannot be written, or the list of deployments is damaged.
+            InputError: the list of deployments is damaged.
+            HostError: the state folder cannot be written.
         """
         if (deployed := self._deployed(begun_with)) is not None:
             return deployed

@@ -65,7 +65,8 @@ class Watch:
         self._facts = 0  #: of the ledger, when it was read last
         self._settings: tuple[int, ...] = ()  #: pipeline.toml as it was when the host was opened
         self._evaluator: EvaluatorFiles | None = None  #: of the open host
-        self._version = ""  #: of the evaluator, when a generation was begun or it was looked at
+        #: of the evaluator, when a generation was begun or it was looked at
+        self._version: tuple[str, tuple[int, ...]] = "", ()
         self._played_at: float | None = None  #: when the open host has played last
         self._host: Host | None = None
         with contextlib.ExitStack() as closing:
@@ -170,20 +171,17 @@ class Watch:
                 self._due.retry_now()
             self._version = version
 
-    def _evaluator_version(self) -> str:
-        """The version of the evaluator's files, or why there is none."""
+    def _evaluator_version(self) -> tuple[str, tuple[int, ...]]:
+        """The version of the evaluator's files, or why there is none; and what changes with each deployment."""
         assert self._evaluator is not None
+        deployed = _stamp_of(self._paths.deployments)
         try:
-            return self._evaluator.version()
+            return self._evaluator.version(), deployed
         except EvaluatorFilesError as error:
-            return str(error)
+            return str(error), deployed
 
     def _stamp(self) -> tuple[int, ...]:
-        try:
-            info = os.stat(self._paths.config)
-        except OSError:
-            return ()
-        return info.st_size, info.st_mtime_ns, info.st_ino
+        return _stamp_of(self._paths.config)
 
     # -------------------------------------------------------------------------------------------------------- the host
 
@@ -317,3 +315,12 @@ class Watch:
             self._said[what] = reason
             shown = clean(" ".join(reason.split()), _REASON_CHARS_MAX)
             log.warning("%s; tried again in %.0f s, then less often, and at once after a change", shown, pause_s)
+
+
+def _stamp_of(path: Path) -> tuple[int, ...]:
+    """What differs after a file was replaced; empty if there is none."""
+    try:
+        info = os.stat(path)
+    except OSError:
+        return ()
+    return info.st_size, info.st_mtime_ns, info.st_ino

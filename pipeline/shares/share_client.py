@@ -74,7 +74,7 @@ class ShareClient:
         archive: Callable[[str], bytes | Path] = Path,
     ) -> None:
         """`genome` gives a genome's bytes, or their path, by their SHA-256 and its name, and may raise HostError; all
-        shares have one `room`. `archive` gives the archive of a deployed evaluator, or its path, by its version.
+        shares have one `room`. `archive` gives the archive of a deployed evaluator, or its path, by its SHA-256.
         """
         self.worker = worker
         self._farm_id = farm_id
@@ -119,7 +119,7 @@ class ShareClient:
     def _deploy(self, deploy: SendDeployment) -> None:
         record = deploy.record
         archive, name = (f"{INBOX}/{name(record.number)}" for name in (archive_name, record_name))
-        self._files.deliver(archive, self._archive(record.evaluator), name, layout.encode(record))
+        self._files.deliver(archive, self._archive(record.archive_sha256), name, layout.encode(record))
         earlier = (name(number) for number in deploy.earlier for name in (record_name, archive_name))
         self._files.remove([f"{INBOX}/{name}" for name in earlier])
 

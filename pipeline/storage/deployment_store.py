@@ -16,7 +16,7 @@ import msgspec
 from inbox_agent.system.atomic_file import replace_file
 from inbox_agent.system.file_lock import AlreadyLocked, FileLock
 from pipeline.core.deployment import Deployment, Deployments
-from pipeline.errors import HostError, ProjectBusyError, disk_errors
+from pipeline.errors import HostError, InputError, ProjectBusyError, disk_errors
 from pipeline.paths import ProjectPaths
 
 KEPT_MAX = 5  #: deployments; older ones are forgotten with their archives
@@ -30,7 +30,7 @@ class DeploymentStore:
         self._paths = paths
 
     def read(self) -> Deployments:
-        """All deployments that are kept. Raises HostError: the list cannot be read."""
+        """All deployments that are kept. Raises HostError: the list cannot be read. InputError: it is damaged."""
         path = self._paths.deployments
         try:
             data = path.read_bytes()
@@ -42,11 +42,11 @@ class DeploymentStore:
             return Deployments(msgspec.json.decode(data, type=list[Deployment]))
         except msgspec.MsgspecError as error:
             reason = f"{path}: is damaged: {error}; remove it, and deploy the evaluator again"
-            raise HostError(reason) from error
+            raise InputError(reason) from error
 
-    def archive(self, evaluator: str) -> Path:
-        """The archive of an evaluator of this version."""
-        return self._paths.deployed_archive(evaluator)
+    def archive(self, sha256: str) -> Path:
+        """The archive with this digest."""
+        return self._paths.deployed_archive(sha256)
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
@@ -69,15 +69,15 @@ class DeploymentStore:
             lock.release()
 
     def add(self, deployment: Deployment) -> Deployment:
-        """Adds a deployment, with the next number; its archive is there. In `changing`. Raises HostError."""
+        """Adds a deployment, with the next number; its archive is there. In `changing`. Raises as `read`."""
         known = self.read().known
         added = replace(deployment, number=1 + max((each.number for each in known), default=0))
         kept = [*known, added][-KEPT_MAX:]
         with disk_errors(self._paths.deployments):
             replace_file(self._paths.deployments, msgspec.json.format(msgspec.json.encode(kept)), durable=True)
-        versions = {self._paths.deployed_archive(each.evaluator) for each in kept}
+        archives = {self._paths.deployed_archive(each.archive_sha256) for each in kept}
         for archive in self._paths.all_deployments.glob(self._paths.deployed_archive("*").name):
-            if archive not in versions:
+            if archive not in archives:
                 archive.unlink(missing_ok=True)
         return added
 

@@ -4,14 +4,19 @@ Two guests run evaluations; the hypervisor stops them, their kernels panic, thei
 once.
 """
 
+import shutil
+from pathlib import Path
+
 import pytest
 
+from hyperv_ops import MachineError, wait_until_healthy
 from inbox_agent.protocol.layout import Outcome
 from pipeline import open_farm
 from pipeline.core.facts import AttemptEnded, Fact, RecoveryAction, RecoveryStarted
 from tests.harness.vm_farm import (
     FAULTS,
     NOTHING_LOST,
+    READY_WITHIN_S,
     Figures,
     VmFarm,
     back_in_time,
@@ -21,7 +26,9 @@ from tests.harness.vm_farm import (
     powerless,
     vm_farm,
 )
+from tests.harness.waiting import eventually
 from tests.programs.system_programs import GUESTS
+from vm_image.__main__ import LANDER
 
 # Box2D's binding warns at import, and crashes the interpreter if the warning is an error.
 pytestmark = [
@@ -95,3 +102,62 @@ def test_qemu_machines_recover_from_every_fault(capsys: pytest.CaptureFixture[st
     assert all(story.noticed_s for story in figures.stories if story.fault is back_in_time), (
         "what was played came again"
     )
+
+
+@pytest.mark.timeout(900)
+def test_guest_plays_deployed_evaluator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest that accepts evaluators gets a changed one over SMB, and plays it also after a power failure."""
+    name, changed = "vm-1", tmp_path / "changed"
+    shutil.copytree(LANDER, changed, ignore=shutil.ignore_patterns("__pycache__"))
+    with (changed / "evaluator.py").open("a") as module:
+        module.write("\n\ndef play_more(genome, trial):\n    played = play(genome, trial)\n")
+        module.write("    return {**played, 'fitness': played['fitness'] + 1000.0}\n")
+    with vm_farm(name) as farm:
+        settings = farm.root / "pipeline.toml"
+        settings.write_text(settings.read_text().replace("evaluator:play", "evaluator:play_more"))
+        plain = farm.fitness
+        monkeypatch.setattr(farm, "fitness", lambda genome, seed: plain(genome, seed) + 1000.0)
+        _start_with_accepting_agent(farm, name)
+
+        code, out = farm.run("deploy", str(changed), "--wait", "240", within_s=300)
+        assert code == 0, out
+        _play_generation(farm, 1)
+        played = {row["evaluator"] for row in farm.results(1).values()}
+
+        _cut_power(farm, name)
+        farm.harness.in_guest(name, "rm -f /srv/exchange/inbox/*.deploy.*")
+        _play_generation(farm, 2)
+
+        assert {row["evaluator"] for row in farm.results(2).values()} == played
+        assert "deploy" not in farm.harness.in_guest(name, "ls /srv/exchange/inbox")
+
+
+def _start_with_accepting_agent(farm: VmFarm, name: str) -> None:
+    """Starts a machine, and its agent once more with a settings file that accepts evaluators."""
+    farm.machines.start(name)
+    assert wait_until_healthy(farm.machines, name, READY_WITHIN_S, interval_s=0.5)
+    accept = "sed -i '1i accept_evaluators = true' /opt/farm/agent.toml && sync && service inbox-agent restart"
+    farm.harness.in_guest(name, accept)
+
+
+def _cut_power(farm: VmFarm, name: str) -> None:
+    """Resets a machine and waits until it is up again."""
+
+    def boot_id() -> str:
+        try:
+            return farm.harness.in_guest(name, "cat /proc/sys/kernel/random/boot_id")
+        except MachineError:  # it boots
+            return ""
+
+    before = boot_id()
+    farm.machines.reset(name)
+    assert eventually(lambda: boot_id() not in ("", before), READY_WITHIN_S, every_s=0.5)
+
+
+def _play_generation(farm: VmFarm, generation: int) -> None:
+    farm.drop_landers(5, generation)
+    code, out = farm.run("run", "--gen", str(generation), within_s=300)
+    assert code == 0, out
+    farm.assert_counted_once(generation=generation)
+    code, out = farm.run("verify", "--gen", str(generation))
+    assert code == 0, out

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from inbox_agent.conformance.vectors import load_vectors
+from inbox_agent.protocol.deployment import DeployRecord
 from inbox_agent.protocol.layout import (
     AgentRecord,
     EvaluatorRecord,
@@ -18,7 +19,7 @@ from inbox_agent.protocol.readers import DamagedOwner, read_owner
 from tests.fakes.memory_files import MemoryFiles
 from tests.fuzz.target import FuzzTarget
 
-KINDS = (HostRecord, StartRecord, StartedRecord, ResultRecord, AgentRecord, EvaluatorRecord)
+KINDS = (HostRecord, StartRecord, StartedRecord, ResultRecord, AgentRecord, EvaluatorRecord, DeployRecord)
 
 
 def _decode(data: bytes) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 #: Inputs that once raised an error that is not allowed, one folder per target.
 FOUND = Path(__file__).with_name("found")
 NAMES = (
+    "evaluator_archives",
     "game_answers",
     "game_output",
     "guest_agent_answers",

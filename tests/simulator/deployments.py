@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ARCHIVE = Path("/state/archive.zip")
 LATER_VERSION = "deployed-later"
+_ARCHIVES: dict[str, bytes] = {}  #: by digest: of every version that was ever deployed in this process
 
 
 def deployments_of(options: Options, generation: int, *, host_restarted: bool) -> Deployments:
@@ -33,18 +34,20 @@ def deployments_of(options: Options, generation: int, *, host_restarted: bool) -
     return Deployments([_deployment(number, version) for number, version in enumerate(versions, 1)])
 
 
-def archive_of(version: str) -> bytes:
-    """The archive of a version."""
-    return version.encode()
+def archive_of(sha256: str) -> bytes:
+    """The archive with this digest."""
+    return _ARCHIVES[sha256]
 
 
 def _deployment(number: int, version: str) -> Deployment:
-    archive = archive_of(version)
+    archive = version.encode()
+    digest = hashlib.sha256(archive).hexdigest()
+    _ARCHIVES[digest] = archive
     return Deployment(
         number=number,
         evaluator=version,
         archive_bytes=len(archive),
-        archive_sha256=hashlib.sha256(archive).hexdigest(),
+        archive_sha256=digest,
         python="game:play",
     )
 

@@ -133,6 +133,17 @@ def test_number_is_above_those_of_share_and_agent(core: CoreHarness) -> None:
     assert next_number(core.observed, "w1") == 6
 
 
+def test_number_is_above_the_one_that_was_just_sent(core: CoreHarness) -> None:
+    """Another generation begins before the share is scanned in full again: nothing that was published is replaced."""
+    core.run_until_ready()
+    seen = core.observed.workers["w0"]
+    sent, seen.deployments = seen.sent_deployment, frozenset()
+    seen.heartbeat = None
+    assert sent is not None
+
+    assert next_number(core.observed, "w0") == sent.number + 1
+
+
 def test_open_generation_keeps_its_version_after_another_deployment(core: CoreHarness) -> None:
     core.deployments = Deployments([deployed(), deployed(OTHER, 2)])
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from inbox_agent import agent, deployments, results, share_scanner
+from inbox_agent import agent, deployments, evaluator_archive, results, share_scanner
 from inbox_agent.evaluation import versioned
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.deployment import archive_name, deployment_of, record_name, recorded_deployment
@@ -354,6 +354,7 @@ def test_attempt_id_grammar_matches_records() -> None:
 
 SOURCES: dict[str, Any] = {
     "layout": layout,
+    "evaluator_archive": evaluator_archive,
     "file_retry": file_retry,
     "agent": agent,
     "AgentLimits": AgentLimits(),

@@ -3,6 +3,7 @@
 import pytest
 
 from inbox_agent.conformance.vectors import RECORDS, Vector, load_vectors
+from inbox_agent.protocol.deployment import DeployRecord
 from inbox_agent.protocol.layout import (
     AgentRecord,
     EvaluatorRecord,
@@ -25,6 +26,7 @@ KINDS: dict[str, type[Record]] = {
     "result": ResultRecord,
     "heartbeat": AgentRecord,
     "evaluator": EvaluatorRecord,
+    "deployment": DeployRecord,
 }
 VECTORS = load_vectors()
 
