@@ -146,9 +146,12 @@ class SimulatedMachines:
                 )
 
     def _check_spare(self, farm: Farm, world: World) -> None:
-        """A spare machine is woken only in place of one whose worker cannot play."""
-        ready = [name for name, worker in farm.workers.items() if worker.state is WorkerState.READY]
-        awake = sum(self._machines[name].is_on for name in ready)
+        """A spare machine is woken only in place of one whose worker cannot play.
+
+        One that is busy does not count: the host put it to rest, and it may have come back by itself meanwhile.
+        """
+        ready = [self._machines[name] for name, worker in farm.workers.items() if worker.state is WorkerState.READY]
+        awake = sum(machine.is_on and not machine.status().busy for machine in ready)
         if world.options.spare and awake >= len(self._machines) - world.options.spare:
             world.report_violation(f"a spare machine was woken while {awake} were awake")
 

@@ -68,6 +68,7 @@ REGRESSIONS = {
     1351: "silence in a new epoch was counted from before its host.json was published",
     26172: "a genome that took the only worker down that was left was not found, since another one was excluded later",
     28639: "a file in the making when a host started was taken for one that had been read",
+    300567: "a machine that had come back by itself while it was put to rest counted as awake, in the simulator",
     53128: "the simulator started a local agent after the host that had ordered it was killed; a genome was charged",
     77866: "the same; a worker got more than its queue holds",
     32531: "on probation only the first recovery action was taken, which does not help a machine that hangs",
