@@ -31,9 +31,10 @@ from tests.programs.soak.project import SoakProject, is_own_disk, soak_project
 from tests.programs.soak.sampler import Sampler
 
 DISK_MIB, DISK_MIB_PER_HOUR = 192, 40
-#: In a run of at least some minutes. A watch lives for a part of the run, so that a leak shows.
-MAINTENANCES, KILLS_OF_WATCH, FULL_VERIFICATIONS = 8, 6, 3
-_PART_S_MIN = 20.0  #: of a run, between two of each
+#: When the watch is killed and when it is stopped for maintenance, as parts of the run. Two of its lives last for a
+#: quarter of the run, so that a leak shows.
+KILLS_AT, MAINTENANCES_AT = (0.1, 0.35), (0.15, 0.4, 0.65, 0.9)
+SHORT_S = 120.0  #: a run that is shorter has only the first of each
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,9 @@ class Soak:
     def _play(self) -> None:
         """Faults, and the work of an operator at its times, until the time is up."""
         ends_at, plan = self._began + self._plan.seconds, self._plan
-        most = max(1, int(plan.seconds / _PART_S_MIN))
-        calendar = sorted(
-            (self._began + plan.seconds * (number + offset) / min(count, most), work)
-            for work, count, offset in (("maintain", MAINTENANCES, 0.6), ("kill", KILLS_OF_WATCH, 0.3))
-            for number in range(min(count, most))
-        )
+        works = [("kill", KILLS_AT), ("maintain", MAINTENANCES_AT)]
+        most = 1 if plan.seconds < SHORT_S else None
+        calendar = sorted((self._began + plan.seconds * part, work) for work, parts in works for part in parts[:most])
         verifications = 0
         while not self._stopped.is_set() and not self.feeder.problem and time.monotonic() < ends_at:
             self._stopped.wait(min(self._dice.expovariate(1 / plan.fault_every_s), ends_at - time.monotonic()))
@@ -99,8 +97,7 @@ class Soak:
                     self.operator.kill_watch()
                 else:
                     verifications += 1
-                    everything = verifications % (MAINTENANCES // FULL_VERIFICATIONS) == 0
-                    self.operator.maintain(everything=everything)
+                    self.operator.maintain(everything=verifications % 2 == 0)
             elif time.monotonic() < ends_at:
                 self.operator.inject()
             assert self._project.is_watched, f"the watch has ended by itself: {self._project.output[-500:]}"
@@ -122,6 +119,9 @@ class Soak:
             for generation, dropped in self.feeder.finished.items():
                 self.feeder.assert_counted(generation, dropped)
             assert eventually(lambda: not self._project.processes(), 30), self._project.processes()
+            if self._plan.seconds >= SHORT_S:
+                idle = self._project.workers - self.feeder.played.keys()
+                assert not idle, f"workers that have played nothing: {', '.join(sorted(idle))}"
             assert "Traceback" not in self._project.output, "the watch has printed a traceback"
         except AssertionError as error:
             self.problems.append(str(error))
@@ -160,9 +160,11 @@ def report(soak: Soak, project: SoakProject, plan: Plan, out: Path) -> int:
     samples, feeder = soak.sampler.samples, soak.feeder
     genomes = [value for dropped in feeder.finished.values() for value in dropped.fitness.values()]
     failed = sum(value is None for value in genomes)
-    print(f"{plan.seconds / 60:.1f} minutes, seed {plan.seed}; left out: {', '.join(_left_out(project)) or 'nothing'}")
+    minutes = (samples[-1].seconds if samples else 0.0) / 60
+    print(f"{minutes:.1f} minutes, seed {plan.seed}; left out: {', '.join(_left_out(project)) or 'nothing'}")
     print(f"{len(feeder.finished)} generations, {len(genomes)} genomes, of which {failed} were meant to fail")
     print("dropped: " + ", ".join(f"{name} {count}" for name, count in feeder.ways.most_common()))
+    print("games: " + ", ".join(f"{name} {count}" for name, count in sorted(feeder.played.items())))
     print(f"versions of the evaluator: {project.edition}")
     print("faults: " + ", ".join(f"{name} {count}" for name, count in soak.operator.counts.most_common()))
     if len(samples) >= 2:
@@ -173,6 +175,8 @@ def report(soak: Soak, project: SoakProject, plan: Plan, out: Path) -> int:
                 print(f"{column}: {middle:g} in the middle third, {last:g} in the last one")
             _middle, last_third = flatness.thirds(samples)
             print(f"kept for good: {flatness.kept_kib_per_trial(samples):.2f} KiB for each trial")
+            life = flatness.longest_life(samples)
+            print(f"longest life of a watch: {(life[-1].seconds - life[0].seconds) / 60:.1f} minutes")
             print(f"rate: {flatness.rate_per_min(last_third):.1f} trials per minute")
         else:
             print("too short to say what is flat")

@@ -50,6 +50,7 @@ class Feeder:
     open: dict[int, Dropped] = field(default_factory=dict)
     finished: dict[int, Dropped] = field(default_factory=dict)
     ways: Counter[str] = field(default_factory=Counter)
+    played: Counter[str] = field(default_factory=Counter)  #: completed games of each worker
     problem: str = ""  #: why the soak has failed
     _numbers: list[int] = field(default_factory=list)
 
@@ -206,6 +207,8 @@ class Feeder:
                 if not self._has_tables(generation, dropped):
                     continue
                 self.finished[generation] = self.open.pop(generation)
+                attempts = self.project.attempts(generation)
+                self.played.update(row["worker"] for row in attempts if row["outcome"] == "completed")
                 self._tidy_up()
             elif time.monotonic() - dropped.dropped_at > SETTLES_WITHIN_S:
                 raise AssertionError(f"generation {generation} is not finished after {SETTLES_WITHIN_S:.0f} s")

@@ -42,6 +42,7 @@ class SoakProject(WatchedProject):
         path = self.root / "pipeline.toml"
         path.write_text(path.read_text().replace("[generation]\n", '[generation]\nkeep = "results"\n'))
         self._write_game(self.root)
+        (self.root / "__init__.py").unlink()  # of the tests' games: the machine has none, so its version would differ
         if server is not None:
             self.start_smb_agent()
 
@@ -83,6 +84,12 @@ class SoakProject(WatchedProject):
         self._write_game(self.root)
         if self.server is not None:
             self._write_game(self._machine)
+
+    @property
+    def workers(self) -> set[str]:
+        """The names of all."""
+        local = {f"local-{number}" for number in range(LOCAL_WORKERS)}
+        return local if self.server is None else local | {SMB_WORKER}
 
     @property
     def _machine(self) -> Path:
