@@ -1,4 +1,4 @@
-"""`make pictures`: draws the pictures of the documents: terminals, the page, the report, the faults."""
+"""`make pictures`: draws the pictures of the documents: terminals, the page, the report, the faults, the soak."""
 
 import io
 import subprocess
@@ -13,7 +13,7 @@ from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import Page, sync_playwright
 from rich.console import Console
 
-from docs.pictures import faults
+from docs.pictures import faults, soak
 from pipeline import Evaluator, OpenFarm, Progress, open_farm
 from pipeline.inspection.page_data import page_data
 from pipeline.inspection.project_reader import ProjectReader
@@ -135,6 +135,7 @@ def _play_on(root: Path, run: FaultyRun) -> None:
 
 if __name__ == "__main__":
     faults.draw()
+    soak.draw()
     draw_run()
     with tempfile.TemporaryDirectory() as folder:
         done, going = Path(folder) / "done", Path(folder) / "going"

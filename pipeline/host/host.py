@@ -140,6 +140,7 @@ class Host:
         self._fitness = FitnessHistory(self.config.generation.direction)
         with without_collector():
             rules.replay(self._fitness.watch(self.ledger.entries()), farm, generation)
+        self._fitness.condense(generation)
         self.loop.switch_farm(farm)
         self._loaded = True
 
@@ -395,6 +396,7 @@ class Host:
     def _count(self, facts: list[Fact]) -> None:
         for fact in facts:
             self._fitness.note(self.farm.generation, fact)
+        self._fitness.condense(self.farm.generation)
 
     def _stuck_reason(self) -> str:
         reason = stuck_reason(self.farm, len(self.farm.workers))

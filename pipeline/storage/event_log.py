@@ -47,7 +47,8 @@ class EventLog:
         """Closes the file."""
         for name in LOGGERS:
             logging.getLogger(name).removeHandler(self._file)
-        self._file.close()
+        with contextlib.suppress(OSError):  # its buffer has lines for which a full disk had no room
+            self._file.close()
 
 
 class _QuietHandler(RotatingFileHandler):

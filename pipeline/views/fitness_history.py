@@ -91,6 +91,7 @@ class FitnessHistory:
     def __init__(self, direction: str) -> None:
         self.direction = direction  #: "maximize" or "minimize"
         self._tallies: dict[int, GenerationTally] = {}
+        self._figures: dict[int, GenerationFitness | None] = {}  #: of the generations that were condensed
 
     def note(self, generation: int, fact: Fact) -> None:
         """Counts a fact of that generation; facts of one generation come in their order."""
@@ -111,9 +112,19 @@ class FitnessHistory:
     def forget(self, generation: int) -> None:
         """Forgets what was counted of a generation, before its facts are read from the first one."""
         self._tallies.pop(generation, None)
+        self._figures.pop(generation, None)
+
+    def condense(self, played: int) -> None:
+        """Keeps only the figures of all generations but that one, and nothing of their genomes.
+
+        The facts of another one may be noted again from the first one on, after `forget`.
+        """
+        for number in [number for number in self._tallies if number != played]:
+            self._figures[number] = self._tallies.pop(number).fitness(number)
 
     def before(self, generation: int) -> tuple[GenerationFitness, ...]:
         """The fitness of the last generations before that one, oldest first, without those that have none."""
-        earlier = sorted(number for number in self._tallies if 0 < number < generation)
-        found = (self._tallies[number].fitness(number) for number in earlier[-HISTORY_MAX:])
+        known = self._figures | {number: tally.fitness(number) for number, tally in self._tallies.items()}
+        earlier = sorted(number for number in known if 0 < number < generation)
+        found = (known[number] for number in earlier[-HISTORY_MAX:])
         return tuple(fitness for fitness in found if fitness is not None)

@@ -46,6 +46,20 @@ def test_generations_run_on_same_workers(tmp_path: Path) -> None:
     assert again["a"].value is not None
 
 
+def test_genomes_of_earlier_generations_take_no_memory(tmp_path: Path) -> None:
+    """Neither in a farm that stays open nor in one that reads its ledger."""
+    with open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1) as farm:
+        for number in range(3):
+            farm.evaluate({"a": b'{"n": %d}' % number})
+        assert farm._host.call(lambda host: list(host._fitness._tallies)) == [3]
+
+    shown: list[Progress] = []
+    with open_farm(tmp_path, evaluator=GAME, workers=1, trials_per_genome=1) as farm:
+        farm.evaluate({"a": b'{"n": 4}'}, on_progress=shown.append)
+        assert farm._host.call(lambda host: list(host._fitness._tallies)) == [4]
+    assert [one.generation for one in shown[-1].history] == [1, 2, 3]
+
+
 def test_new_generation_does_not_replay_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After ten thousand generations the next one starts as quickly as the second."""
     replays: list[Ledger] = []

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -153,3 +154,14 @@ def test_unwritable_log_is_ignored(journal: EventLog, tmp_path: Path, capfd: pyt
     logging.getLogger("pipeline").warning("of this as well")
 
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a device that is full")
+def test_log_is_closed_on_full_disk(tmp_path: Path) -> None:
+    """A line that could not be written is still in its buffer then."""
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "pipeline.jsonl").symlink_to("/dev/full")
+    journal = EventLog(tmp_path)
+    journal.write([f.WorkerRecovered(worker="w0")], 0.0, 1)
+
+    journal.close()

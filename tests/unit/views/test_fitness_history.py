@@ -138,6 +138,36 @@ def test_history_has_the_last_generations_with_a_fitness() -> None:
     assert [one.generation for one in found.before(3)] == [2]
 
 
+def test_condensed_generations_keep_their_figures() -> None:
+    """Without their genomes, of which there may be very many; that which is played keeps all."""
+    found = FitnessHistory("maximize")
+    for generation in (1, 2, 4, 3):
+        found.note(generation, opened(generation=generation))
+        found.note(generation, settled(1, float(generation)))
+    found.note(5, opened(generation=5))
+
+    found.condense(3)
+    found.condense(3)
+
+    assert list(found._tallies) == [3]
+    assert [one.generation for one in found.before(5)] == [1, 2, 3, 4]
+    assert found.before(2) == (GenerationFitness(1, 1, 1.0, 1.0),)
+    found.note(3, settled(2, 9.0))
+    assert found.before(4)[-1] == GenerationFitness(3, completed=2, best=9.0, mean=6.0)
+
+
+def test_condensed_generation_is_counted_anew_when_it_is_forgotten() -> None:
+    found = history(opened(), settled(1, 1.0))
+    found.condense(2)
+    found.forget(1)
+    assert found.before(2) == ()
+
+    found.note(1, opened())
+    found.note(1, settled(1, 2.0))
+
+    assert found.before(2) == (GenerationFitness(1, 1, 2.0, 2.0),)
+
+
 def test_watched_entries_pass_unchanged() -> None:
     """And the facts named for a reader that wants no others are enough for the fitness."""
     facts = (opened(), settled(1, 2.0), GenomeAdded(genome=1, name="a", suffix="", size_bytes=1, sha256=""))

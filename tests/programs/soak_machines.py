@@ -1,5 +1,6 @@
-"""`python -m tests.programs.soak --hours H`: real virtual machines with one random fault after the other, from a seed.
+"""`python -m tests.programs.soak_machines --hours H`: real virtual machines with one random fault after the other.
 
+The faults come from a seed.
 The fitness of every generation is computed independently and checked by `pipeline verify`; the first loss ends the
 program with exit code 1. Figures are printed as they come: boots, recovery from each fault, evaluations, losses.
 """
@@ -14,7 +15,7 @@ from tests.harness.vm_farm import NOTHING_LOST, Figures, draw_faults, measure_bo
 
 def main() -> int:
     """Runs generations until the time is up."""
-    parser = argparse.ArgumentParser("python -m tests.programs.soak", description=__doc__)
+    parser = argparse.ArgumentParser("python -m tests.programs.soak_machines", description=__doc__)
     parser.add_argument("--hours", type=float, default=1.0)
     parser.add_argument("--machines", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
