@@ -124,7 +124,11 @@ class FitnessHistory:
 
     def before(self, generation: int) -> tuple[GenerationFitness, ...]:
         """The fitness of the last generations before that one, oldest first, without those that have none."""
-        known = self._figures | {number: tally.fitness(number) for number, tally in self._tallies.items()}
-        earlier = sorted(number for number in known if 0 < number < generation)
-        found = (known[number] for number in earlier[-HISTORY_MAX:])
+        earlier = sorted(number for number in self._figures.keys() | self._tallies.keys() if 0 < number < generation)
+        found = (self._fitness(number) for number in earlier[-HISTORY_MAX:])
         return tuple(fitness for fitness in found if fitness is not None)
+
+    def _fitness(self, generation: int) -> GenerationFitness | None:
+        if (tally := self._tallies.get(generation)) is not None:
+            return tally.fitness(generation)
+        return self._figures[generation]
