@@ -42,6 +42,7 @@ from inbox_agent.protocol.layout import AGENT_LOCK, INBOX, ORDERS, STATUS
 from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.settings import EvaluatorTable, SettingsError
 from inbox_agent.share_scanner import AgentLimits
+from inbox_agent.system.crash_dialogs import suppress_crash_dialogs
 from inbox_agent.system.desktop import look_at_session
 from inbox_agent.system.file_lock import AlreadyLocked, FileLock
 from inbox_agent.system.folder_watcher import FolderWatcher, Wakeup
@@ -56,6 +57,7 @@ _LAST_WORDS_S = 5.0  # how long the loop may take to end after its parent has ex
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the agent until SIGINT, SIGTERM or, with `--leave-with-parent`, the end of standard input."""
+    suppress_crash_dialogs()
     drop_failed_writes()  # also of the log: an agent plays on when its reader has ended or its disk is full
     words = sys.argv[1:] if argv is None else argv
     if words[:1] == ["doctor"]:
