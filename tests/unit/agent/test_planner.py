@@ -16,6 +16,7 @@ from inbox_agent.planner import (
     ShareState,
     Step,
     Stop,
+    TakeDeployment,
     Wait,
     apply_step,
     in_order,
@@ -139,6 +140,27 @@ def test_one_evaluation_at_a_time() -> None:
     state = share_state(start(FIRST, 1), start(SECOND, 2), outbox={FIRST: {Kind.STARTED}}, running=FIRST)
 
     assert next_step(state) == Wait()
+
+
+def test_deployment_is_taken_before_the_next_game() -> None:
+    """Once: the next step is the game, if the evaluator that was deployed is what it asks for."""
+    state = replace(share_state(start(FIRST)), deployment=2)
+
+    assert next_step(state) == TakeDeployment(2)
+    assert next_step(apply_step(state, TakeDeployment(2))) == Run(start(FIRST))
+
+
+def test_deployment_waits_for_the_end_of_the_running_game() -> None:
+    state = share_state(start(FIRST), outbox={FIRST: {Kind.STARTED}}, running=FIRST)
+
+    assert next_step(replace(state, deployment=2)) == Wait()
+
+
+def test_deployment_waits_for_reports() -> None:
+    """The host must hear of a claim that was left before anything else is done."""
+    state = share_state(start(FIRST), outbox={FIRST: {Kind.STARTED}})
+
+    assert next_step(replace(state, deployment=2)) == INTERRUPTED
 
 
 def test_unreadable_start_signal_is_waited_for() -> None:

@@ -1,5 +1,7 @@
 """Deployments: which evaluator is sent to which worker, and when."""
 
+from dataclasses import replace as replace_fields
+
 import pytest
 from msgspec.structs import replace
 
@@ -171,3 +173,10 @@ def test_worker_of_a_mixed_generation_gets_the_newest_one_when_it_has_no_attempt
     core.tick()
 
     assert core.sent_deployments == [("w0", VERSION)]
+
+
+def test_deployment_is_the_same_if_it_brings_the_same_to_the_same_workers() -> None:
+    """Whatever its number and time."""
+    assert deployed().is_same(replace_fields(deployed(), number=7, deployed_at=5.0))
+    assert not deployed().is_same(deployed(OTHER))
+    assert not deployed().is_same(deployed(workers=("w0",)))
