@@ -17,6 +17,8 @@ from tests.harness.waiting import PATIENCE_S
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 
+NOT_COUNTED_MAX = 4  # results that are archived, and not recorded when the host is killed: those of two queues
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[DeployedProject]:
@@ -261,7 +263,7 @@ def test_running_host_brings_it_with_the_next_generation(project: DeployedProjec
     assert project.deploy()[0] == 0
     watch = project.watch()
     project.add_genomes(games(6, 0.4))
-    project.wait_until(lambda: project.archived() >= 1)
+    project.wait_until(lambda: project.archived() > NOT_COUNTED_MAX)
     project.edit(2)
 
     code, out = project.deploy()
@@ -283,9 +285,9 @@ def test_resumed_generation_keeps_its_version(project: DeployedProject) -> None:
     """Workers that have a newer one get the one back with which it was begun."""
     start_both(project)
     assert project.deploy()[0] == 0
-    project.add_genomes(games(6, 0.3))
+    project.add_genomes(games(12, 0.3))
     host = project.start()
-    project.wait_until(lambda: project.archived() >= 1)
+    project.wait_until(lambda: project.archived() > NOT_COUNTED_MAX)
     project.kill(host)
     project.edit(2)
     assert project.deploy()[0] == 0
@@ -305,9 +307,9 @@ def test_accepted_evaluator_is_the_one_that_was_deployed_last(project: DeployedP
     """With --accept-evaluator a generation goes on with it."""
     start_both(project)
     assert project.deploy()[0] == 0
-    project.add_genomes(games(6, 0.3))
+    project.add_genomes(games(12, 0.3))
     host = project.start()
-    project.wait_until(lambda: project.archived() >= 1)
+    project.wait_until(lambda: project.archived() > NOT_COUNTED_MAX)
     project.kill(host)
     project.edit(2)
     assert project.deploy()[0] == 0
@@ -324,7 +326,7 @@ def test_archive_that_is_no_longer_kept_costs_only_the_worker_without_it(project
     assert project.deploy(wait_s=1)[0] == 1
     watch = project.watch()
     project.add_genomes(games(20, 0.3))
-    project.wait_until(lambda: project.archived() >= 1)
+    project.wait_until(lambda: project.archived() > NOT_COUNTED_MAX)
     for edition in range(2, 9):
         project.edit(edition)
         assert project.deploy()[0] == 0
@@ -346,7 +348,7 @@ def test_generation_with_local_workers_plays_the_files_of_the_project(tmp_path: 
     try:
         project.start_taker("vm-1")
         assert project.deploy()[0] == 0
-        project.add_genomes(games(6, 0.3))
+        project.add_genomes(games(12, 0.3))
         code, out = project.run()
         assert code == 0, out
         project.assert_counted_once_by(1)
@@ -360,7 +362,7 @@ def test_generation_with_local_workers_plays_the_files_of_the_project(tmp_path: 
         assert set(project.played_by(2)) == {"local-0"}
 
         assert project.deploy()[0] == 0
-        project.add_genomes(games(6, 0.3), generation=3)
+        project.add_genomes(games(12, 0.3), generation=3)
         code, out = project.run("run", "--gen", "3")
         assert code == 0, out
         project.assert_counted_once_by(2, generation=3)
