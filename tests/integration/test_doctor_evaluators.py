@@ -78,7 +78,8 @@ class Farm:
         """The files of the project are deployed to all workers; no host has brought them yet."""
         config = load_config(self.root, check=False)
         store = DeploymentStore(ProjectPaths(self.root))
-        store.add(deploy.pack(self.root, config, self.root, (), keep=True).deployment)
+        with store.changing():
+            store.add(deploy.pack(self.root, config, self.root, (), keep=True).deployment)
 
     def share(self, name: str) -> Path:
         return self._tmp_path / f"share of {name}"
