@@ -388,19 +388,26 @@ def greeting_late(path: Path, late: list[bytes]) -> Iterator[None]:
         monitor.bind(str(path))
         monitor.listen()
 
-        def answer() -> None:
-            while True:
-                caller, _ = monitor.accept()
-                with caller, suppress(OSError):
-                    if late:
-                        caller.sendall(late.pop(0) + b"\n")
-                    caller.sendall(b'{"QMP": {"version": {}, "capabilities": []}}\n')
-                    while asked := caller.recv(65536):
-                        named = {key: value for key, value in orjson.loads(asked).items() if key == "id"}
-                        caller.sendall(orjson.dumps({"return": {}, **named}) + b"\n")
+        def talk(caller: socket.socket) -> None:
+            if late:
+                caller.sendall(late.pop(0) + b"\n")
+            caller.sendall(b'{"QMP": {"version": {}, "capabilities": []}}\n')
+            while asked := caller.recv(65536):
+                named = {key: value for key, value in orjson.loads(asked).items() if key == "id"}
+                caller.sendall(orjson.dumps({"return": {}, **named}) + b"\n")
 
-        threading.Thread(target=answer, daemon=True).start()
+        def answer() -> None:
+            with suppress(OSError):  # the monitor is closed
+                while True:
+                    caller, _ = monitor.accept()
+                    with caller, suppress(OSError):
+                        talk(caller)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
         yield
+        monitor.shutdown(socket.SHUT_RDWR)
+        thread.join()
 
 
 def test_message_for_an_earlier_client_before_the_greeting_is_skipped(tmp_path: Path) -> None:

@@ -101,6 +101,7 @@ ONE_PLACE = {
         "game_window.win32",
         "inbox_agent.system.job_object",
         "inbox_agent.system.orphans",
+        "inbox_agent.system.crash_dialogs",
         "inbox_agent.system.desktop",
         "inbox_agent.evaluation.worker_process",
     },
