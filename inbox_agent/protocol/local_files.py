@@ -52,7 +52,7 @@ _FLUSH_FLAGS = os.O_RDWR | SAFE_FLAGS
 class LocalFiles(OneByOne):
     """`ShareFiles` on a mounted path. `is_busy` tells a transient error from a permanent one; tests replace it.
 
-    While it exists it may keep folders of the share open: the share's disk is then in use, and cannot be unmounted.
+    Until `close` it may keep folders of the share open: the share's disk is then in use, and cannot be unmounted.
     """
 
     def __init__(
@@ -68,6 +68,10 @@ class LocalFiles(OneByOne):
         self._is_busy = is_busy
         #: folder and name of staged files that are second names of published ones, oldest first
         self._spares: deque[tuple[str, str]] = deque()
+
+    def close(self) -> None:
+        """Closes the folders that are kept open; one that is used again is opened again."""
+        self._folders.close()
 
     def names(self, folder: str, entries_max: int = sys.maxsize) -> list[str]:
         names = self._ask(

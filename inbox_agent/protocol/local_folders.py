@@ -52,6 +52,9 @@ class Folders(Protocol):
         follow then fail.
         """
 
+    def close(self) -> None:
+        """Closes the folders that are kept open; `find` may open them again."""
+
 
 def folders_of(root: Path) -> Folders:
     """The folders of a share, as this system reaches them best."""
@@ -126,6 +129,9 @@ class OpenFolders:
             self._open[folder] = found
         return found
 
+    def close(self) -> None:
+        self._open.clear()  # each is closed when no call in progress refers to it any more
+
     def _opened(self, folder: str) -> _OpenFolder:
         if not folder:
             return _OpenFolder(os.open(self._root, _REACH_FLAGS), f"{self._root}/")  # it may be a link
@@ -167,6 +173,9 @@ class FoldersByPath:
         if certain or (folder and folder not in _KEPT):
             _require_folder(self._base + folder, may_be_link=not folder)
         return _FolderByPath(self._base + folder + os.sep if folder else self._base)
+
+    def close(self) -> None:
+        pass  # none is kept open
 
 
 def _require_folder(path: str, *, may_be_link: bool = False) -> None:

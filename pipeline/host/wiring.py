@@ -84,9 +84,10 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack) 
 
     folders = {**local_workers.shares, **{w.name: root / w.place for w in config.worker if w.unc is None}}
     smb = _smb_files(root, config, machine_controller, wakeups)
-    for files in smb.values():
-        stack.callback(files.close)
-    shares: dict[str, ShareFiles] = {**{name: LocalFiles(path) for name, path in folders.items()}, **smb}
+    local = {name: LocalFiles(path) for name, path in folders.items()}
+    shares: dict[str, ShareFiles] = {**local, **smb}
+    for close in (*(files.close for files in smb.values()), *(files.close for files in local.values())):
+        stack.callback(close)
     archive, deployments = Archive(paths, config.limits.set_aside_bytes_max), DeploymentStore(paths)
     archive.clear_incoming()
     executes = _execute_requests(config, ledger.farm_id, paths, shares, snapshots, deployments)

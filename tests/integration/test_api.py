@@ -2,11 +2,13 @@
 
 import gc
 import math
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from pipeline import (
@@ -44,6 +46,21 @@ def test_generations_run_on_same_workers(tmp_path: Path) -> None:
     assert set(scores) == {"a", "b"}
     assert all(score.status == "completed" and len(score.trials) == 2 for score in scores.values())
     assert again["a"].value is not None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a process of Windows has handles")
+def test_closed_farm_leaves_no_descriptors_open(tmp_path: Path) -> None:
+    """Also before the garbage collector looks for cycles, which may be much later."""
+    counts = []
+    gc.disable()
+    try:
+        for number in range(3):
+            with open_farm(tmp_path, evaluator=GAME, workers=2, trials_per_genome=1) as farm:
+                farm.evaluate({"a": b'{"n": %d}' % number})
+            counts.append(psutil.Process().num_fds())
+    finally:
+        gc.enable()
+    assert counts[1:] == [counts[0]] * 2
 
 
 def test_genomes_of_earlier_generations_take_no_memory(tmp_path: Path) -> None:

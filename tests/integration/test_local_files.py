@@ -214,6 +214,14 @@ def test_published_record_is_never_reused(disk: LocalFiles, root: Path) -> None:
             assert disk.read(f"inbox/{number}.start.json", 100) == b"record %d" % number
 
 
+def test_closed_share_is_opened_again_when_it_is_used(disk: LocalFiles, root: Path) -> None:
+    """A call that was in progress when the host closed it may go on."""
+    disk.publish("inbox/a.start.json", b"1")
+    disk.close()
+
+    assert "a.start.json" in disk.names("inbox")
+
+
 def test_file_in_place_of_folder_is_unavailable(disk: LocalFiles, root: Path) -> None:
     """It cannot be listed, so its content is unknown."""
     (root / "status").rmdir()
