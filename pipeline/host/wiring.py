@@ -84,10 +84,7 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack) 
 
     folders = {**local_workers.shares, **{w.name: root / w.place for w in config.worker if w.unc is None}}
     smb = _smb_files(root, config, machine_controller, wakeups)
-    local = {name: LocalFiles(path) for name, path in folders.items()}
-    shares: dict[str, ShareFiles] = {**local, **smb}
-    for close in (*(files.close for files in smb.values()), *(files.close for files in local.values())):
-        stack.callback(close)
+    shares = _open_shares(folders, smb, stack)
     archive, deployments = Archive(paths, config.limits.set_aside_bytes_max), DeploymentStore(paths)
     archive.clear_incoming()
     executes = _execute_requests(config, ledger.farm_id, paths, shares, snapshots, deployments)
@@ -122,6 +119,13 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack) 
         loop=loop,
         folder_watcher=folder_watcher,
     )
+
+
+def _open_shares(folders: Mapping[str, Path], smb: Mapping[str, SmbFiles], stack: ExitStack) -> dict[str, ShareFiles]:
+    local = {name: LocalFiles(path) for name, path in folders.items()}
+    for close in [files.close for files in smb.values()] + [files.close for files in local.values()]:
+        stack.callback(close)
+    return {**local, **smb}
 
 
 def _machine_controller(root: Path, config: Config, wakeups: Wakeups) -> MachineController | None:
