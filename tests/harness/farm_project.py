@@ -146,7 +146,7 @@ workers = {workers}
             host.kill()
             out, _ = host.communicate()
             raise AssertionError(f"no end within {within_s} s:\n{out.decode()}") from None
-        return host.returncode, out.decode()
+        return host.returncode, out.decode().replace(os.linesep, "\n")
 
     def start_agent(
         self,
