@@ -250,13 +250,22 @@ class LedgerChecker:
                 self._report(f"trial {trial} failed a second time, in a process that had played before")
             if trial not in self._unresolved[trial[:2]]:
                 self._unresolved[trial[:2]].append(trial)
-            others = {a for t, a in self._wanted.items() if t[:2] == trial[:2] and t != self._unresolved[t[:2]][0]}
-            self._to_withdraw |= others - self._world.played if self._undisturbed else set()
+            if self._undisturbed:
+                self._to_withdraw |= self._other_attempts(trial) - self._world.played
         elif outcome in LOSSES and not fact.get("ordered"):
             self._lost_on[trial].append(worker)
             self._lost_in_a_row[worker] += 1
         if outcome in ("failed", "timed_out", "completed"):
             self._lost_in_a_row[worker] = 0
+
+    def _other_attempts(self, trial: Trial) -> set[str]:
+        """The open attempts at trials of this genome, without the one that is tried again first, and without those on
+        a share that the host may be unable to read, because a machine that poison has taken down serves it.
+        """
+        genome = trial[:2]
+        others = {a for t, a in self._wanted.items() if t[:2] == genome and t != self._unresolved[genome][0]}
+        with_poison = {self._worker_of[a] for t, a in self._wanted.items() if b'"poison"' in self._genomes[t[:2]]}
+        return {attempt for attempt in others if self._worker_of[attempt] not in with_poison}
 
     def _worker_state(self, fact: dict[str, Any]) -> None:
         """A new host, a passed probation and the begin of one forget the losses of a worker."""
