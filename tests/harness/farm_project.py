@@ -154,15 +154,19 @@ workers = {workers}
         *,
         config: Path | None = None,
         folder: Path | None = None,
+        accept_evaluators: bool = False,
         stderr: int = subprocess.DEVNULL,
     ) -> "subprocess.Popen[bytes]":
-        """Starts an agent that is not a local worker, as in a VM. `config` has its `[evaluator]` table."""
-        played = ("--python", "game:play") if config is None else ("--config", str(config))
+        """Starts an agent that is not a local worker, as in a VM. `config` has its `[evaluator]` table; one that
+        accepts evaluators has none of its own.
+        """
+        own = ("--python", "game:play") if config is None else ("--config", str(config))
+        played = ["--accept-evaluators"] if accept_evaluators else [*own, "--folder", str(folder or self.root)]
         agent = subprocess.Popen(
             [
                 *(sys.executable, "-P", "-m", "inbox_agent", "--share", str(share)),
                 *("--state", str(share.parent / f"agent-{share.name}"), "--beat", "1"),
-                *(*played, "--folder", str(folder or self.root)),
+                *played,
             ],
             stdin=subprocess.DEVNULL,
             stderr=stderr,

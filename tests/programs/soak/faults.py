@@ -54,11 +54,12 @@ class Operator:
         """`kill -9`, and a new watch."""
         watch = self.project.watch_process
         assert watch is not None
-        watch.kill()
-        watch.wait()
-        self._note("kill_watch")
-        time.sleep(self.dice.uniform(0.0, 2.0))
-        self.project.start_watch()
+        with self.feeder.watch_in_use:
+            watch.kill()
+            watch.wait()
+            self._note("kill_watch")
+            time.sleep(self.dice.uniform(0.0, 2.0))
+            self.project.start_watch()
 
     def maintain(self, *, everything: bool) -> None:
         """Stops the watch as an operator does, prunes, verifies and starts the watch again.
@@ -66,15 +67,16 @@ class Operator:
         Raises:
             AssertionError: a command ended with another exit code.
         """
-        self.project.stop_watch()
-        keep = self.dice.choice(["results", "summary", "summary"])
-        self._run("prune", "--older-than", "0d", "--keep", keep)
-        if everything:
-            self._run("verify")
-        elif self.feeder.finished:
-            self._run("verify", "--gen", str(list(self.feeder.finished)[-1]))
-        self._note("prune_and_verify")
-        self.project.start_watch()
+        with self.feeder.watch_in_use:
+            self.project.stop_watch()
+            keep = self.dice.choice(["results", "summary", "summary"])
+            self._run("prune", "--older-than", "0d", "--keep", keep)
+            if everything:
+                self._run("verify")
+            elif self.feeder.finished:
+                self._run("verify", "--gen", str(list(self.feeder.finished)[-1]))
+            self._note("prune_and_verify")
+            self.project.start_watch()
 
     def _run(self, *args: str) -> None:
         code, out = self.project.run(*args, within_s=COMMAND_ENDS_WITHIN_S)

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.core.model import trial_seed
+from tests.harness.waiting import eventually
 from tests.programs.soak.project import SoakProject
 
 SETTLES_WITHIN_S = 900.0  #: longer than the longest pause of a watch after failures
 TABLES_WITHIN_S = 60.0  #: after the summary
+DEPLOYED_WITHIN_S = 120.0
 OPEN_MAX = 3  #: generations at once
 GENERATIONS_PER_EVALUATOR = 8
 FOLDERS_KEPT = 20  #: of finished generations below `genomes/`, as a user tidies up
@@ -45,6 +47,8 @@ class Feeder:
     pause_s: float  #: between two drops, on average
     generations_per_evaluator: int = GENERATIONS_PER_EVALUATOR
     disk_in_use: threading.Lock = field(default_factory=threading.Lock)  #: held while files are written
+    #: held while the watch is ended and started again, and while an evaluator is deployed
+    watch_in_use: threading.Lock = field(default_factory=threading.Lock)
     stopped: threading.Event = field(default_factory=threading.Event)
     given_up: threading.Event = field(default_factory=threading.Event)  #: nothing more will be counted
     open: dict[int, Dropped] = field(default_factory=dict)
@@ -75,13 +79,29 @@ class Feeder:
                 self._wait(0.5)
             if since_change >= self.generations_per_evaluator:
                 self._drain()
-                self.project.change_evaluator()
+                self._change_evaluator()
                 since_change = 0
         self._drain()
 
     def _drain(self) -> None:
         while self.open and not self.given_up.is_set():
             self._wait(0.5)
+
+    def _change_evaluator(self) -> None:
+        """Edits the game and deploys it; now and then the command is killed first, as by an impatient user."""
+        with self.disk_in_use:
+            self.project.edit_evaluator()
+        if self.project.server is None:
+            return
+        with self.watch_in_use:
+            if self.dice.random() < 0.3:
+                killed = self.project.start("deploy")
+                time.sleep(self.dice.uniform(0.0, 2.0))
+                killed.kill()
+                killed.communicate()
+                self.ways["deploy that was killed"] += 1
+            assert eventually(self.project.deploy, DEPLOYED_WITHIN_S), "the evaluator cannot be deployed"
+            self.ways["deploy"] += 1
 
     def _wait(self, pause_s: float) -> None:
         deadline = time.monotonic() + pause_s

@@ -41,10 +41,10 @@ class SoakProject(WatchedProject):
         )
         path = self.root / "pipeline.toml"
         path.write_text(path.read_text().replace("[generation]\n", '[generation]\nkeep = "results"\n'))
-        self._write_game(self.root)
-        (self.root / "__init__.py").unlink()  # of the tests' games: the machine has none, so its version would differ
+        self._write_game()
         if server is not None:
             self.start_smb_agent()
+            self.deploy()
 
     # -------------------------------------------------------------------------------------------------------- processes
 
@@ -66,24 +66,25 @@ class SoakProject(WatchedProject):
         return self.watch_process is not None and self.watch_process.poll() is None
 
     def start_smb_agent(self) -> None:
-        """Starts the agent behind the share, or starts it once more: its machine sees the share as a local folder."""
+        """Starts the agent behind the share, or starts it once more. It has no evaluator but the deployed one."""
         assert self.server is not None
-        self._write_game(self._machine)
-        config = self.root.parent / f"{SMB_WORKER}.toml"
-        config.write_text('[evaluator]\npython = "game:play"\n')
-        self.smb_agent = self.start_agent(self.server.shares[SMB_WORKER], config=config, folder=self._machine)
+        self.smb_agent = self.start_agent(self.server.shares[SMB_WORKER], accept_evaluators=True)
 
     # ---------------------------------------------------------------------------------------------------------- content
 
     def fitness(self, genome: bytes, seed: int) -> float:
         return game.fitness_of(genome, seed)
 
-    def change_evaluator(self) -> None:
-        """Edits the game's file here and on the machine behind the share, by hand; no generation may be unfinished."""
+    def edit_evaluator(self) -> None:
+        """Edits the game's file; no generation may be unfinished."""
         self.edition += 1
-        self._write_game(self.root)
-        if self.server is not None:
-            self._write_game(self._machine)
+        self._write_game()
+
+    def deploy(self) -> bool:
+        """Runs `pipeline deploy`; returns whether the deployment is noted. The disk may be full, or the host killed."""
+        code, out = self.run("deploy", "--wait", "2")
+        assert code in (0, 1, 2, 3), out  # 1: a worker does not have it yet
+        return code in (0, 1)
 
     @property
     def workers(self) -> set[str]:
@@ -91,17 +92,12 @@ class SoakProject(WatchedProject):
         local = {f"local-{number}" for number in range(LOCAL_WORKERS)}
         return local if self.server is None else local | {SMB_WORKER}
 
-    @property
-    def _machine(self) -> Path:
-        return self.root.parent / "machine"
-
-    def _write_game(self, folder: Path) -> None:
+    def _write_game(self) -> None:
         """Replaces the file as editors do: at no moment is it incomplete."""
-        folder.mkdir(parents=True, exist_ok=True)
         text = Path(game.__file__).read_text(encoding="utf-8")
-        draft = folder / ".game.py"
+        draft = self.root / ".game.py"
         draft.write_text(_EDITION.sub(f"EDITION = {self.edition}", text), encoding="utf-8")
-        os.replace(draft, folder / "game.py")
+        os.replace(draft, self.root / "game.py")
 
     # ------------------------------------------------------------------------------------------------------------- disk
 
