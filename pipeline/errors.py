@@ -4,7 +4,10 @@
     ├── InputError            2  an argument, name or file cannot be used
     │   ├── ConfigError       2  pipeline.toml cannot be used
     │   ├── SecretError       2  a password cannot be fetched
-    │   └── GenomeError       2  a genome cannot be used
+    │   ├── GenomeError       2  a genome cannot be used
+    │   ├── NotFoundError     2  there is no such generation, genome or worker
+    │   └── ConflictError     2  it cannot be done now
+    │       └── QueueFullError 2  too many genomes wait; submit again later
     ├── FarmClosed            2  the farm or its generation was closed
     ├── MissingExtraError     2  libraries of an extra are not installed, or cannot be used
     ├── ProjectBusyError      2  another process has this project open
@@ -66,6 +69,18 @@ class SecretError(InputError):
 
 class GenomeError(InputError):
     """Genomes of a generation cannot be used. One line per genome says why, and what to do with its file."""
+
+
+class NotFoundError(InputError):
+    """There is no generation, genome or worker of that name or number."""
+
+
+class ConflictError(InputError):
+    """It cannot be done now: another generation is played, this one is closed, or a name has other bytes."""
+
+
+class QueueFullError(ConflictError):
+    """Too many submitted genomes wait for a worker. Submit again when some of them have joined the generation."""
 
 
 class FarmClosed(PipelineError):
