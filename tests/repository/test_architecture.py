@@ -81,6 +81,7 @@ ONE_PLACE = {
         "pipeline.storage.ledger_migration",
         "pipeline.storage.ledger_rows",
         "pipeline.storage.read_connection",
+        "pipeline.storage.submission_store",
     },
     "smbprotocol": {
         "pipeline.shares.smb.change_notify",
