@@ -1130,6 +1130,22 @@ function Set-VMDvdDrive {
     }
 }
 
+function Set-VMHardDiskDrive {
+    [CmdletBinding(SupportsShouldProcess, DefaultParameterSetName = 'VMName')]
+    param(
+        [Parameter(ParameterSetName = 'VMName', Position = 0, Mandatory)] [string[]] $VMName,
+        [Parameter(ParameterSetName = 'Object', Position = 0, Mandatory, ValueFromPipeline)]
+        [Microsoft.HyperV.PowerShell.HardDiskDrive[]] $VMHardDiskDrive,
+        [Parameter(Position = 4)] [string] $Path, [switch] $Passthru
+    )
+    process {
+        if (-not (Enter-Cmdlet $PSCmdlet $PSBoundParameters)) { return }
+        foreach ($drive in $VMHardDiskDrive) {
+            if ($PSCmdlet.ShouldProcess($drive.VMName, 'Set-VMHardDiskDrive')) { $drive.Path = $Path }
+        }
+    }
+}
+
 # ------------------------------------------------------------------------------------------------------------- the host
 
 function Get-VMSwitch {
