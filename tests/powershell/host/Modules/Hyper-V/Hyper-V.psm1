@@ -388,6 +388,15 @@ function Stop-VM {
                 continue
             } elseif ($TurnOff) {
                 Set-Power $own 'Off'
+            } elseif ($Save -and $own.Status -eq 'cannot be saved') {
+                $record = New-Record 'OperationFailed' WriteError (
+                    "'$($own.Name)' failed to save. There is not enough space on the disk. (0x80070070)")
+                if ($AsJob) {
+                    Start-Work { Write-Error -ErrorRecord $args[0] } $record
+                } else {
+                    $PSCmdlet.WriteError($record)
+                }
+                continue
             } elseif ($Save) {
                 Set-Power $own 'Saved'
             }
