@@ -183,7 +183,7 @@ def test_prepare_waits_for_the_agent_of_a_clone(harness: HyperVHarness, vm: Comm
     configure_shares(tmp_path, harness)
     silent = {"item": "agent", "ok": False, "found": "no heartbeat", "cure": "log on"}
     beats = {"item": "agent", "ok": True, "found": "version 1", "cure": ""}
-    early = {"item": "scaling", "ok": False, "found": "nobody is logged on", "cure": "log on"}
+    early = {"item": "scaling", "ok": False, "found": "player is not logged on", "cure": "log on"}
     reports = iter(["restarting", [silent, early], [beats, early], [beats]])
     harness.hyperv.before_check = lambda: setattr(harness.hyperv, "template", next(reports))
 
