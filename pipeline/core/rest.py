@@ -86,10 +86,12 @@ def can_wake(worker: Worker, seen: ObservedWorker) -> bool:
 
 
 def coming_back(tx: Transaction) -> list[Worker]:
-    """The workers that are waking, or at rest and woken for a trial that waits."""
+    """The workers that are waking, or that are woken for a trial that waits: at once if their machine is at rest, and
+    as soon as it is if it has just been put there.
+    """
     ready = [worker for worker in tx.farm.workers.values() if worker.state is WorkerState.READY]
     seen_of, has_room = tx.observed.workers, _room_to_wake(tx) > 0
-    return [w for w in ready if seen_of[w.name].woken_at is not None or (has_room and can_wake(w, seen_of[w.name]))]
+    return [w for w in ready if seen_of[w.name].woken_at is not None or (has_room and seen_of[w.name].at_rest)]
 
 
 def _is_idle(tx: Transaction, worker: Worker, seen: ObservedWorker) -> bool:

@@ -72,6 +72,7 @@ REGRESSIONS = {
     53128: "the simulator started a local agent after the host that had ordered it was killed; a genome was charged",
     77866: "the same; a worker got more than its queue holds",
     32531: "on probation only the first recovery action was taken, which does not help a machine that hangs",
+    104736: "a worker got its failed trial again while the machines of the others were being put to rest",
     19438: "a share could not be read, because poison had taken its machine down; the checker took it for readable",
 }
 

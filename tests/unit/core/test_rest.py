@@ -299,6 +299,27 @@ def test_last_try_waits_for_worker_at_rest() -> None:
     assert [len(core.farm.workers[name].wanted) for name in ("w0", "w1")] == [0, 1]
 
 
+def test_last_try_waits_for_machine_on_its_way_to_rest() -> None:
+    """It can be woken as soon as it is at rest; until then its status is that of before, or it is busy."""
+    core = RestHarness("w0", "w1", genomes=2)
+    core.run_until_ready()
+    attempt = core.claim("w0")
+    for other in list(core.farm.workers["w1"].wanted):
+        core.publish_result(other)
+    while not core.power:
+        core.tick(1.0)
+    assert core.power == [("w1", PowerAction.REST)]
+    core.publish_result(attempt, Outcome.FAILED)
+    core.tick(sweep=False)
+    assert not core.farm.workers["w0"].wanted
+    core.machines["w1"] = replace(UP, busy=True)
+    core.run(5)
+    assert not core.farm.workers["w0"].wanted
+    core.machines["w1"] = OFF
+    core.run(5)
+    assert [len(core.farm.workers[name].wanted) for name in ("w0", "w1")] == [0, 1]
+
+
 def test_spare_machine_stays_at_rest_while_trials_wait() -> None:
     """As long as the workers of the others can play."""
     core = RestHarness("w0", "w1", "w2", genomes=3, spare=1)
