@@ -20,6 +20,7 @@ from pipeline.control.operations import (
     GenerationStatus,
     GenomePage,
     GenomeResult,
+    GenomeStatus,
     ProjectStatus,
     SubmissionAnswer,
     SubmittedGenome,
@@ -27,7 +28,7 @@ from pipeline.control.operations import (
 from pipeline.control.played_generation import PlayedGeneration
 from pipeline.control.project_reading import ProjectReading
 from pipeline.core.runs import GENERATION_MAX
-from pipeline.errors import ConflictError, InputError, NotFoundError
+from pipeline.errors import ConflictError, HostError, InputError, NotFoundError
 from pipeline.host.generation_numbers import next_generation
 from pipeline.host.host import Host
 from pipeline.host.host_thread import HostThread
@@ -134,10 +135,7 @@ class ProjectOperations:
 
     def genome(self, number: int, name: str) -> GenomeResult:
         """One genome, also one that waits."""
-        played = self._played
-        if played is not None and played.number == number and (waiting := played.waiting_genome(name)) is not None:
-            return waiting
-        return self._reading.genome(number, name)
+        return self._waiting(name, number) or self._reading.genome(number, name)
 
     def settled(self, number: int, *, after: int = 0, limit: int = 1000, wait_s: float = 0.0) -> GenomePage:
         """The genomes that were settled after a fact."""
@@ -148,8 +146,12 @@ class ProjectOperations:
         return self._reading.events(after=after, limit=limit, wait_s=wait_s)
 
     def explain(self, what: str, number: int | None = None) -> str:
-        """Why a genome, an attempt or a worker is where it is."""
-        return self._reading.explain(what, number)
+        """Why a genome, also one that waits, an attempt or a worker is where it is."""
+        if (waiting := self._waiting(what, number)) is None:
+            return self._reading.explain(what, number)
+        if waiting.status is GenomeStatus.REFUSED:
+            return f"{what} cannot join its generation: {waiting.reason}"
+        return f"{what} is stored and waits: it joins its generation when a worker has room"
 
     # --------------------------------------------------------------------------------------------------------- change
 
@@ -254,7 +256,14 @@ class ProjectOperations:
         with self._changing:
             if self._host is None or self._store is None:
                 raise ConflictError("this server only reads the project; start it with --control to change something")
+            if (failure := self.failure) is not None:  # the host may have decided more than the ledger has
+                raise HostError(f"{failure}; nothing is played any more, start the server again") from failure
             yield self._host, self._store
+
+    def _waiting(self, name: str, number: int | None) -> GenomeResult | None:
+        """A genome of the generation that is played here, if it waits or cannot join."""
+        played = self._played
+        return played.waiting_genome(name) if played is not None and number in (None, played.number) else None
 
     def _refuse_if_playing(self) -> None:
         if (played := self._played) is not None and played.is_played:

@@ -199,6 +199,7 @@ def test_genome_that_waits_can_be_withdrawn(operations: ProjectOperations, tmp_p
     operations.submit(number, genomes(200, until=gate))
     assert eventually(lambda: operations.generation(number).genomes > 0, PATIENCE_S)
     assert operations.genome(number, "g199").status is GenomeStatus.WAITING
+    assert "waits" in operations.explain("g199", number)
 
     operations.cancel(number, "g199")
 
@@ -398,6 +399,8 @@ def test_failure_of_the_disk_ends_the_host(operations: ProjectOperations, monkey
         operations.submit(number, genomes(3))
         assert eventually(lambda: operations.failure is not None, PATIENCE_S)
     assert operations.generation(number).reason == "the disk is full"
+    with pytest.raises(HostError, match="start the server again"):
+        operations.open_generation()
     operations.close()
 
     with closing(opened(operations.root)) as next_host:

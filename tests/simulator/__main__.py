@@ -8,7 +8,7 @@ import hashlib
 import os
 import subprocess
 import sys
-from functools import cache
+from functools import cache, partial
 from multiprocessing import Pool
 from pathlib import Path
 
@@ -24,9 +24,10 @@ def main() -> int:
     if args.count == 1:
         return _one(args.seed)
     firsts = range(args.seed, args.seed + args.count, CHUNK)
-    journal = ProofLog(args.journal, fingerprint())
+    journal = ProofLog(args.journal, f"{fingerprint()} {args.having}".strip())
+    chunk = partial(run_chunk, having=args.having)
     with Pool(args.jobs, initializer=prepare_process) as pool:
-        for number, (first, figures) in enumerate(pool.imap_unordered(run_chunk, journal.missing(firsts)), 1):
+        for number, (first, figures) in enumerate(pool.imap_unordered(chunk, journal.missing(firsts)), 1):
             journal.note(first, figures)
             for seed, message in figures["broken"].items():
                 print(f"seed {seed} (code {fingerprint()}): {message}", flush=True)
@@ -35,7 +36,8 @@ def main() -> int:
     total = Figures()
     for part in journal.figures_of(firsts):
         total.add(part)
-    print(f"seeds {args.seed} … {firsts[-1] + CHUNK - 1}, code {fingerprint()}, commit {_commit()}")
+    which = f" that have {args.having}" if args.having else ""
+    print(f"seeds {args.seed} … {firsts[-1] + CHUNK - 1}{which}, code {fingerprint()}, commit {_commit()}")
     print(total)
     return 1 if total.broken else 0
 
@@ -75,6 +77,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--journal", type=Path, metavar="FILE", help="record the chunks that were played, and skip them"
     )
+    parser.add_argument("--having", default="", metavar="OPTION", help="only worlds with this option, such as `rest`")
     return parser.parse_args()
 
 

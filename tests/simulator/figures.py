@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.simulator.history import play
+from tests.simulator.world import World
 
 CHUNK = 50
 #: Counted with the faults, but not faults: preparations and effects of faults.
@@ -78,10 +79,16 @@ def prepare_process() -> None:
     gc.set_threshold(50_000)
 
 
-def run_chunk(first: int) -> tuple[int, dict[str, Any]]:
-    """Plays `CHUNK` seeds from `first`; returns it with their figures, as plain data."""
+def run_chunk(first: int, having: str = "") -> tuple[int, dict[str, Any]]:
+    """Plays `CHUNK` seeds from `first`; returns it with their figures, as plain data.
+
+    Args:
+        having: an option; only worlds in which it is not zero are played.
+    """
     figures, began = Figures(), time.process_time()
     for seed in range(first, first + CHUNK):
+        if having and not getattr(World(seed).options, having):
+            continue
         figures.seeds += 1
         try:
             history = play(seed)
