@@ -151,8 +151,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "pipeline.mcp_server": (
         "inbox_agent.protocol.layout",
+        "inbox_agent.protocol.printable",
         "pipeline.control",
         "pipeline.errors",
+        "pipeline.views.csv_table",
     ),
     "pipeline.remote": (
         "inbox_agent.protocol.layout",
