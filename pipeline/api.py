@@ -25,12 +25,12 @@ from pipeline.core.params import NO_PARAMS, Params, checked_params, genome_param
 from pipeline.core.retention import Keep
 from pipeline.core.runs import GENERATION_MAX
 from pipeline.errors import ConfigError, FarmClosed, InputError, StalledError, disk_errors
+from pipeline.host.generation_numbers import next_generation
 from pipeline.host.genome_fitness import Fitness, genome_fitness
 from pipeline.host.host import Ending, Host
 from pipeline.host.host_thread import HostThread, result_of
 from pipeline.host.no_farm import NoFarm
 from pipeline.host.submissions import Submissions
-from pipeline.paths import GENERATION_FOLDER, GENERATION_GLOB
 from pipeline.storage.submitted_genomes import GenomeSource, genome_content, put_genomes
 from pipeline.views.generation_summary import GenerationSummary, generation_summary
 from pipeline.views.progress import Progress
@@ -220,7 +220,7 @@ def _begin(
     host: Host, generation: int | None, genomes: Mapping[str, GenomeSource], params: Mapping[str, Params]
 ) -> int | None:
     """Begins a generation with these genomes, or resumes it; returns its number. None: it has no genomes."""
-    number, before = generation or _next_generation(host), host.farm.generation
+    number, before = generation or next_generation(host), host.farm.generation
     has_genomes = bool(genomes) or host.ledger.has(number) or host.paths.genomes(number).exists()
     if isinstance(genomes, Mapping) and not has_genomes:
         return None
@@ -234,7 +234,7 @@ def _begin(
 
 
 def _begin_submissions(host: Host, generation: int | None) -> tuple[int, Submissions[Fitness]]:
-    number, before = generation or _next_generation(host), host.farm.generation
+    number, before = generation or next_generation(host), host.farm.generation
     try:
         return number, host.begin_submissions(number, lambda genome: _fitness(host, genome))
     except InputError:
@@ -246,13 +246,6 @@ def _recorded(host: Host, generation: int) -> set[str]:
     """Names of the genomes that the ledger has of a generation."""
     entries = host.ledger.entries_of(generation)
     return {entry.fact.name for entry in entries if isinstance(entry.fact, GenomeAdded)}
-
-
-def _next_generation(host: Host) -> int:
-    numbers = [0, *host.ledger.generations()]
-    names = (path.name for path in host.paths.all_genomes.glob(GENERATION_GLOB))
-    numbers += [int(match[1]) for match in map(GENERATION_FOLDER.fullmatch, names) if match is not None]
-    return max(numbers) + 1
 
 
 def _fitness(host: Host, genome: Genome) -> Fitness:

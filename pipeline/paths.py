@@ -107,6 +107,11 @@ class ProjectPaths:
         return self.state / "read.json"
 
     @property
+    def submissions(self) -> Path:
+        """Genomes that programs elsewhere have submitted and that have not joined their generation yet."""
+        return self.state / "submissions.db"
+
+    @property
     def shared_values(self) -> Path:
         """The values that calls of an executor have in common, by their digests."""
         return self.state / "shared"

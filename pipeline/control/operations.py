@@ -32,6 +32,7 @@ class GenomeStatus(enum.StrEnum):
     OPEN = "open"  #: is played
     COMPLETED = "completed"  #: every trial has a fitness
     FAILED = "failed"  #: a trial is settled without a fitness
+    REFUSED = "refused"  #: cannot join: `reason` says why; it is not counted
 
 
 class GenerationStatus(Struct, frozen=True, kw_only=True):
@@ -153,6 +154,9 @@ class ProjectStatus(Struct, frozen=True, kw_only=True):
 class ReadOperations(Protocol):
     """What does not change anything. Any thread may call."""
 
+    def last_fact(self) -> int:
+        """The number of the last fact; it rises with every change, and asking costs little."""
+
     def project(self) -> ProjectStatus:
         """The project and its workers."""
 
@@ -171,7 +175,8 @@ class ReadOperations(Protocol):
     def settled(self, number: int, *, after: int = 0, limit: int = 1000, wait_s: float = 0.0) -> GenomePage:
         """The genomes that were settled after the fact `after`, in the order in which that happened.
 
-        If there is none yet, it waits up to `wait_s` for one. A genome that was opened again comes again.
+        If there is none yet, it waits up to `wait_s` for one. A genome may come more than once: one that was opened
+        again does.
         """
 
     def explain(self, what: str, number: int | None = None) -> str:

@@ -16,7 +16,7 @@ from typing import Self
 import msgspec
 
 from pipeline.config import Config, load_config
-from pipeline.core.facts import DatedFact, Entry
+from pipeline.core.facts import DatedFact, Entry, TrialSettled
 from pipeline.core.farm import Farm
 from pipeline.core.runs import replay
 from pipeline.errors import InputError
@@ -29,6 +29,8 @@ from pipeline.views.fitness_history import FITNESS_KINDS, HISTORY_MAX, FitnessHi
 from pipeline.views.progress import Progress, measure_progress
 
 _NAMED_MAX = 10  #: generations in a message
+GENERATIONS_KEPT_MAX = 4  #: in memory; another one is read again
+_SETTLED = (str(TrialSettled.__struct_config__.tag),)
 HISTORY_TIME_S = 0.3  #: the time that one answer may spend on reading earlier generations; the next one goes on
 
 
@@ -107,6 +109,10 @@ class ProjectReader:
         """All facts of the ledger by number. Raises LedgerError at the first one that is damaged or missing."""
         return self._ledger.entries(after=after)
 
+    def settlements(self, generation: int, *, after: int = 0) -> Iterator[Entry]:
+        """The facts that settled trials of that generation, by number."""
+        return self._ledger.entries_of(generation, after=after, kinds=_SETTLED)
+
     def forget_others(self, generation: int) -> None:
         """Frees the memory of all other generations; they are read again when they are asked for."""
         for other in [number for number in (*self._known, *self._fitness_seq) if number != generation]:
@@ -138,11 +144,13 @@ class ProjectReader:
 
     def _read(self, generation: int) -> "_LoadedGeneration":
         """Loads a generation, or applies the facts that are new since the last call."""
-        known = self._known.get(generation)
+        known = self._known.pop(generation, None)
         if known is None:
             known = _LoadedGeneration(Farm(self._ledger.farm_id, self.config.worker_names()))
-            self._known[generation] = known
             self._fitness.forget(generation)
+        self._known[generation] = known  # the last one is the one that was used last
+        while len(self._known) > GENERATIONS_KEPT_MAX:
+            self._known.pop(next(iter(self._known)))
         if known.seq < (facts := self._read_share_facts()):
             own = self._ledger.entries_of(generation, after=known.seq)
             others = (e for e in self._shares if known.seq < e.seq and e.generation != generation)

@@ -74,7 +74,9 @@ class SettledArguments(WaitArguments, frozen=True, kw_only=True, forbid_unknown_
 class EventsArguments(WaitArguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A page of events."""
 
-    after: Annotated[int, Meta(description="What `next` of the page before said; -1: the last ones.")] = -1
+    after: Annotated[
+        int, Meta(description="What `next` of the page before said; -200: those among the last 200 facts.")
+    ] = -200
 
 
 class GenerationArguments(Arguments, frozen=True, kw_only=True, forbid_unknown_fields=True):

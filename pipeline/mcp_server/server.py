@@ -97,6 +97,7 @@ class ProjectServer:
             page: Any = await self._in_thread(tool.run, msgspec.structs.replace(given, wait_s=slice_s))
             if page.items or left_s <= _SLICE_S:
                 return page
+            given = msgspec.structs.replace(given, after=page.next)  # what was looked at had nothing for it
 
     # -------------------------------------------------------------------------------------------------------- resources
 

@@ -28,6 +28,9 @@ class FarmInMemory:
         self.names = list(genomes)
         self.calls: list[str] = []
 
+    def last_fact(self) -> int:
+        return 1
+
     def project(self) -> ProjectStatus:
         worker = WorkerStatus(name="local-0", state="playing", genome=self.names[0], progress=self.text)
         return ProjectStatus(

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from pipeline import ConfigError, Evaluator, GenomeError, HostError, InputError, open_farm
-from pipeline.api import OpenFarm, _next_generation
+from pipeline.api import OpenFarm
+from pipeline.host.generation_numbers import next_generation
 from pipeline.host.host import Host
 from pipeline.storage import submitted_genomes
 from pipeline.storage.submitted_genomes import put_genome, put_genomes, refuse_names
@@ -89,7 +90,7 @@ def test_refused_genomes_leave_nothing(
         after = {path: content for path, content in files(tmp_path).items() if "state/evaluators" not in path}
         assert after.keys() == before.keys()
         assert farm.generation == 0
-        assert farm._host.call(_next_generation) == 1
+        assert farm._host.call(next_generation) == 1
 
 
 def test_call_after_refused_one_has_its_own_genomes(farm: OpenFarm, tmp_path: Path) -> None:

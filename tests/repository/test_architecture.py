@@ -62,6 +62,7 @@ ONE_PLACE = {
         "pipeline.cli.deploy",
         "pipeline.cli.evaluator",
         "pipeline.cli.main",
+        "pipeline.cli.mcp",
         "pipeline.cli.inspect",
         "pipeline.cli.options",
         "pipeline.cli.play",
@@ -88,6 +89,7 @@ ONE_PLACE = {
         "pipeline.storage.ledger_migration",
         "pipeline.storage.ledger_rows",
         "pipeline.storage.read_connection",
+        "pipeline.storage.submission_store",
     },
     "smbprotocol": {
         "pipeline.shares.smb.change_notify",
