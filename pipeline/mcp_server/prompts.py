@@ -28,7 +28,8 @@ def _of_generation(given: Mapping[str, str]) -> str:
 def _why_pending(given: Mapping[str, str]) -> str:
     return (
         f"Why is the genome {given['genome']!r} of {_of_generation(given)} still pending, or why has it no fitness? "
-        "Call `explain` with its name, then `explain` with each worker that it names. "
+        "Call `genome_result` with its name: one that is waiting is stored, and joins when a worker has room. "
+        "Otherwise call `explain` with its name, then `explain` with each worker that it names. "
         "Say what was tried, what it waits for now, and what I can do, with the command for it."
     )
 

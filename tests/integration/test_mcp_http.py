@@ -13,6 +13,7 @@ import pytest
 from mcp import Client
 
 from pipeline.errors import ExitCode
+from tests.harness.command_line import pipeline
 from tests.harness.farm_project import FarmProject, games
 from tests.harness.mcp_clients import TOKEN, ask_over_http, command, refusal_of, result_of, served_over_http
 from tests.harness.waiting import PATIENCE_S
@@ -133,18 +134,34 @@ def test_nothing_else_is_served(served: str) -> None:
     ],
     ids=str,
 )
-def test_unsafe_server_does_not_start(tmp_path: Path, options: tuple[str, ...], token: str, said: str) -> None:
+def test_unsafe_server_does_not_start(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    token: str,
+    said: str,
+) -> None:
     """It says why in one line, without the token."""
+    monkeypatch.setenv("PIPELINE_TOKEN", token)
     project = FarmProject(tmp_path / "project")
     project.configure()
-    environment = {**os.environ, "PIPELINE_TOKEN": token}
-    ran = subprocess.run(
-        command(project.root, "--http", *options), env=environment, capture_output=True, check=False, timeout=PATIENCE_S
-    )
-    assert ran.returncode == ExitCode.BAD_INPUT
-    (line,) = ran.stderr.decode().splitlines()
+    code, out, errors = pipeline(capsys, "mcp", "--root", project.root, "--http", *options)
+    assert (code, out) == (ExitCode.BAD_INPUT, "")
+    (line,) = errors.splitlines()
     assert said in line
     assert TOKEN not in line
+
+
+def test_port_that_is_taken_is_named(served: str, tmp_path: Path) -> None:
+    project = FarmProject(tmp_path / "project")
+    project.configure()
+    port = served.rpartition(":")[2].removesuffix("/mcp")
+    environment = {**os.environ, "PIPELINE_TOKEN": TOKEN}
+    words = command(project.root, "--http", "--port", port)
+    ran = subprocess.run(words, env=environment, capture_output=True, check=False, timeout=PATIENCE_S)
+    assert ran.returncode == ExitCode.BAD_INPUT
+    assert f"127.0.0.1:{port}: Address already in use; give another --port" in ran.stderr.decode()
 
 
 @posix

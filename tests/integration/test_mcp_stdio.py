@@ -45,7 +45,7 @@ INITIALIZE = {
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FarmProject]:
-    """A project that has played a generation; nobody changes it."""
+    """A project that has played a generation; no test changes it."""
     project = FarmProject(tmp_path_factory.mktemp("played") / "project")
     project.configure(workers=2, failures_max=1, attempts_max=1)
     project.add_genomes({**games(3), "bad.json": {"do": "raise"}})
