@@ -35,6 +35,12 @@ class PageArguments(Arguments, frozen=True, kw_only=True, forbid_unknown_fields=
     limit: Limit = PAGE_ITEMS
 
 
+class GenerationsArguments(PageArguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A page of generations."""
+
+    after: Annotated[int, Meta(description="What `next` of the page before said; -10: the last ten.")] = -10
+
+
 class LatestArguments(Arguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A generation, or the one that was played last."""
 

@@ -36,7 +36,8 @@ def _why_pending(given: Mapping[str, str]) -> str:
 
 def _compare(given: Mapping[str, str]) -> str:
     return (
-        f"Compare the last {given.get('count') or '5'} generations. Take their numbers from `list_generations`: "
+        f"Compare the last {given.get('count') or '5'} generations. Take their numbers from `list_generations`, "
+        "which has the last ten if it is not asked for others: "
         "best and mean fitness, failed genomes, version of the evaluator. Say whether the fitness rises, whether more "
         "genomes fail than before, and whether the evaluator changed, which makes numbers incomparable."
     )

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from mcp.shared.uri_template import UriTemplate
 from mcp_types import Resource, ResourceTemplate
 
-from pipeline.control.operations import GenomeResult, ReadOperations
+from pipeline.control.operations import GenerationPage, GenomeResult, ReadOperations
 from pipeline.errors import InputError, NotFoundError
 from pipeline.mcp_server.answers import NOTE, answer, bounded, explanation, shown
 from pipeline.views.csv_table import csv_text
 
-LISTED_GENERATIONS_MAX = 20  #: whose results are listed; templates reach the others
+LISTED_GENERATIONS_MAX = 10  #: whose results are listed, which costs the reading of each; templates reach the others
 _GENOMES_PER_PAGE = 1000
 JSON, CSV, TEXT = "application/json", "text/csv", "text/plain"
 _COLUMNS = ("genome", "status", "fitness", "reason", "evaluator", "sha256")
@@ -97,18 +97,18 @@ class Resources:
         raise NotFoundError(f"{shown(uri)}: there is no such resource; list the resources and their templates")
 
     def _last_generations(self) -> list[int]:
-        newest = self._operations.project().latest_generation
-        if newest is None:
-            return []
-        page = self._operations.generations(after=max(0, newest - LISTED_GENERATIONS_MAX), limit=LISTED_GENERATIONS_MAX)
-        return [status.number for status in page.items]
+        return [status.number for status in self._last().items]
+
+    def _last(self) -> GenerationPage:
+        newest = self._operations.project().latest_generation or 0
+        after = max(0, newest - LISTED_GENERATIONS_MAX)
+        return self._operations.generations(after=after, limit=LISTED_GENERATIONS_MAX)
 
     def _project(self) -> str:
         return answer(self._operations.project())[1]
 
     def _generations(self) -> str:
-        newest = self._operations.project().latest_generation or 0
-        return answer(self._operations.generations(after=max(0, newest - 100), limit=100))[1]
+        return answer(self._last())[1]
 
     def _genome(self, generation: str, name: str) -> str:
         return answer(self._operations.genome(_number(generation), name))[1]

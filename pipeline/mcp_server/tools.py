@@ -88,8 +88,11 @@ class _Reads:
     def project(self, _given: args.Arguments) -> ProjectStatus:
         return self._operations.project()
 
-    def generations(self, given: args.PageArguments) -> GenerationPage:
-        return self._operations.generations(after=given.after, limit=given.limit)
+    def generations(self, given: args.GenerationsArguments) -> GenerationPage:
+        after = given.after
+        if after < 0:
+            after = max(0, (self._operations.project().latest_generation or 0) + after)
+        return self._operations.generations(after=after, limit=given.limit)
 
     def generation(self, given: args.LatestArguments) -> GenerationStatus:
         return self._operations.generation(self._latest(given.generation))
@@ -146,7 +149,7 @@ def read_tools(operations: ReadOperations) -> Sequence[OperationTool]:
     reads = _Reads(operations)
     what = {
         "project": "The project: which generation is played, and what each worker does.",
-        "generations": "Generations in numbers: state, counts, best and mean fitness.",
+        "generations": "Generations in numbers: counts, best and mean fitness; the last ones, unless `after` is given.",
         "generation": "One generation in numbers, and why it cannot go on.",
         "genomes": "A generation's genomes with fitness, metrics and params, or why there is none.",
         "genome": "One genome of a generation, with its trials.",
@@ -154,7 +157,7 @@ def read_tools(operations: ReadOperations) -> Sequence[OperationTool]:
         "explain": "Why a genome, an attempt or a worker is where it is: what was tried, and what it waits for.",
         "events": "What happened in the farm, oldest first; waits for more.",
     }
-    no, page, latest, one = args.Arguments, args.PageArguments, args.LatestArguments, args.GenomeArguments
+    no, page, latest, one = args.Arguments, args.GenerationsArguments, args.LatestArguments, args.GenomeArguments
     some, settled, why, events = (
         args.GenomesArguments,
         args.SettledArguments,

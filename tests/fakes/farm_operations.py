@@ -21,10 +21,11 @@ from pipeline.errors import ConflictError, NotFoundError
 
 
 class FarmInMemory:
-    """One generation with the number 7. `text` is every text that comes from games; `calls` are the changes."""
+    """Generations up to `latest`, all alike. `text` is every text that comes from games; `calls` are the changes."""
 
-    def __init__(self, text: str = "fine", genomes: Sequence[str] = ("a.json", "b.json")) -> None:
+    def __init__(self, text: str = "fine", genomes: Sequence[str] = ("a.json", "b.json"), latest: int = 7) -> None:
         self.text = text
+        self.latest = latest
         self.names = list(genomes)
         self.calls: list[str] = []
 
@@ -34,19 +35,31 @@ class FarmInMemory:
     def project(self) -> ProjectStatus:
         worker = WorkerStatus(name="local-0", state="playing", genome=self.names[0], progress=self.text)
         return ProjectStatus(
-            name="farm", version="0", is_controlled=True, open_generation=7, latest_generation=7, workers=[worker]
+            name="farm",
+            version="0",
+            is_controlled=True,
+            open_generation=7,
+            latest_generation=self.latest,
+            workers=[worker],
         )
 
     def _status(self, number: int) -> GenerationStatus:
-        if number != 7:
-            raise NotFoundError(f"generation {number} was not played here; it was 7")
+        if not 1 <= number <= self.latest:
+            raise NotFoundError(f"generation {number} was not played here; the last one was {self.latest}")
         count = len(self.names)
         return GenerationStatus(
-            number=7, state=GenerationState.OPEN, genomes=count, completed=count, failed=0, trials=count, settled=count
+            number=number,
+            state=GenerationState.OPEN,
+            genomes=count,
+            completed=count,
+            failed=0,
+            trials=count,
+            settled=count,
         )
 
     def generations(self, *, after: int = 0, limit: int = 100) -> GenerationPage:
-        return GenerationPage(items=[self._status(7)] if after < 7 else [])
+        numbers = range(after + 1, min(self.latest, after + limit) + 1)
+        return GenerationPage(items=[self._status(number) for number in numbers])
 
     def generation(self, number: int) -> GenerationStatus:
         return self._status(number)

@@ -142,7 +142,7 @@ def test_every_result_is_as_its_schema_says(mode: str) -> None:
         ("genome_result", {}, "required field `name`"),
         ("genome_result", {"name": "x" * 256}, "length <= 255"),
         ("genome_result", {"name": "missing.json"}, "missing.json: no genome of generation 7"),
-        ("generation_status", {"generation": 8}, "generation 8 was not played here; it was 7"),
+        ("generation_status", {"generation": 8}, "generation 8 was not played here; the last one was 7"),
         ("list_events", {"wait_s": 3600}, "<= 60"),
         ("cancel_genome", {"generation": 7, "name": "a.json"}, "it has joined"),
         ("submit_genomes", {"generation": 7, "genomes": []}, ">= 1"),
@@ -200,7 +200,26 @@ def test_pages_have_every_genome_once() -> None:
     play(story, FarmInMemory(genomes=names))
 
 
-# -------------------------------------------------------------------------------------------------- texts from games
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        ({}, list(range(16, 26))),
+        ({"after": -3}, [23, 24, 25]),
+        ({"after": -100, "limit": 2}, [1, 2]),
+        ({"after": 24}, [25]),
+    ],
+    ids=str,
+)
+def test_last_generations_are_listed_unless_others_are_asked_for(arguments: dict[str, int], found: list[int]) -> None:
+    async def story(client: Client) -> None:
+        result = await client.call_tool("list_generations", arguments)
+        assert result.structured_content is not None
+        assert [status["number"] for status in result.structured_content["result"]["items"]] == found
+
+    play(story, FarmInMemory(latest=25))
+
+
+# ----------------------------------------------------------------------------------------------------- texts from games
 
 
 @modes
@@ -369,6 +388,8 @@ def test_arguments_are_completed() -> None:
         assert found.completion.values == ["b.json"]
         story_of = ResourceTemplateReference(uri="pipeline://generations/{generation}/genomes/{name}/story")
         found = await client.complete(story_of, {"name": "generation", "value": ""})
+        assert found.completion.values == ["7", "6", "5", "4", "3", "2", "1"]
+        found = await client.complete(story_of, {"name": "generation", "value": "7"})
         assert found.completion.values == ["7"]
 
     play(story)
