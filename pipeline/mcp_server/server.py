@@ -26,6 +26,7 @@ from pipeline.mcp_server.resources import Resources
 from pipeline.mcp_server.tools import OperationTool, control_tools, read_tools
 
 OPERATIONS_AT_ONCE_MAX = 8
+WAITS_AT_ONCE_MAX = 4  #: besides those, so that a call that waits delays no other one
 _SLICE_S = 0.5  #: a thread waits no longer, so that a call that was cancelled, or a stop, waits no longer for it
 NOTE_KEY = "genome-pipeline/note"  #: in `_meta` of a resource
 INSTRUCTIONS = f"""\
@@ -46,11 +47,13 @@ class ProjectServer:
         self._resources = Resources(operations)
         tools = [*read_tools(operations), *(control_tools(control) if control is not None else ())]
         self._tools = {tool.name: tool for tool in tools}
-        self._limiter = anyio.CapacityLimiter(OPERATIONS_AT_ONCE_MAX)
+        self._operating = anyio.CapacityLimiter(OPERATIONS_AT_ONCE_MAX)
+        self._waiting = anyio.CapacityLimiter(WAITS_AT_ONCE_MAX)
 
-    async def _in_thread(self, work: Callable[..., T], *given: Any) -> T:
+    async def _in_thread(self, work: Callable[..., T], *given: Any, may_wait: bool = False) -> T:
         """Not abandoned if the request is cancelled: a change is done, or it is not begun."""
-        return await anyio.to_thread.run_sync(functools.partial(work, *given), limiter=self._limiter)
+        limiter = self._waiting if may_wait else self._operating
+        return await anyio.to_thread.run_sync(functools.partial(work, *given), limiter=limiter)
 
     async def _asked(self, work: Callable[..., T], *given: Any) -> T:
         """The same for what has no answer of its own for an error."""
@@ -94,7 +97,8 @@ class ProjectServer:
         while True:
             left_s = max(0.0, until - anyio.current_time())
             slice_s = min(left_s, _SLICE_S)
-            page: Any = await self._in_thread(tool.run, msgspec.structs.replace(given, wait_s=slice_s))
+            asked = msgspec.structs.replace(given, wait_s=slice_s)
+            page: Any = await self._in_thread(tool.run, asked, may_wait=True)
             if page.items or left_s <= _SLICE_S:
                 return page
             given = msgspec.structs.replace(given, after=page.next)  # what was looked at had nothing for it

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,10 +13,11 @@ from mcp import Client
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, PromptReference, ResourceTemplateReference, TextContent
 
+from pipeline.control.operations import EventPage
 from pipeline.mcp_server.answers import ANSWER_BYTES_MAX, NOTE, TEXT_CHARS_MAX
 from pipeline.mcp_server.arguments import PAGE_MAX, SUBMITTED_BYTES_MAX
 from pipeline.mcp_server.resources import LISTED_GENERATIONS_MAX
-from pipeline.mcp_server.server import NOTE_KEY, make_server
+from pipeline.mcp_server.server import NOTE_KEY, OPERATIONS_AT_ONCE_MAX, WAITS_AT_ONCE_MAX, make_server
 from tests.fakes.farm_operations import FarmInMemory
 
 #: What a hostile game may print: commands to a terminal, hidden and reversing characters, commands to an assistant.
@@ -198,6 +200,35 @@ def test_pages_have_every_genome_once() -> None:
         assert found == names
 
     play(story, FarmInMemory(genomes=names))
+
+
+class SilentFarm(FarmInMemory):
+    """Nothing happens in it before `over` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.over = threading.Event()
+
+    def events(self, *, after: int = 0, limit: int = 100, wait_s: float = 0.0) -> EventPage:
+        assert self.over.wait(30)
+        return EventPage(items=[], next=1)
+
+
+def test_calls_that_wait_delay_no_other_one() -> None:
+    """However many of them there are."""
+    farm = SilentFarm()
+
+    async def story(client: Client) -> None:
+        async with anyio.create_task_group() as waits:
+            for _ in range(OPERATIONS_AT_ONCE_MAX + WAITS_AT_ONCE_MAX + 1):
+                waits.start_soon(client.call_tool, "list_events", {})
+            await anyio.wait_all_tasks_blocked()
+            result = await client.call_tool("project_status", {})
+            assert not farm.over.is_set()
+            assert not result.is_error
+            farm.over.set()
+
+    play(story, farm)
 
 
 @pytest.mark.parametrize(

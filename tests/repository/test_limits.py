@@ -83,6 +83,7 @@ INTERNAL = {
     "pipeline.mcp_server.http_transport._CONNECTIONS_MAX",
     "pipeline.mcp_server.prompts._ARGUMENT_CHARS_MAX",
     "pipeline.mcp_server.server.OPERATIONS_AT_ONCE_MAX",
+    "pipeline.mcp_server.server.WAITS_AT_ONCE_MAX",
     "pipeline.service.definition._SLUG_MAX",
     "pipeline.service.service_manager._REASON_MAX",
     "pipeline.shares.result_collector._NAMED_MAX",
