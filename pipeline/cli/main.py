@@ -23,6 +23,7 @@ from pipeline.cli.config_schema import agent_schema, config_schema
 from pipeline.cli.deploy import deploy
 from pipeline.cli.evaluator import check_evaluator, try_genome
 from pipeline.cli.inspect import inspection_commands
+from pipeline.cli.mcp import serve_mcp
 from pipeline.cli.options import gen_option, root_option, shell_line
 from pipeline.cli.play import run, watch
 from pipeline.cli.prune import prune_project
@@ -198,6 +199,7 @@ commands.add_command(deploy)
 commands.add_command(vm_commands)
 commands.add_command(agent_commands)
 commands.add_command(service_commands)
+commands.add_command(serve_mcp)
 for inspection_command in inspection_commands:
     commands.add_command(inspection_command)
 

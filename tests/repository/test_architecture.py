@@ -62,6 +62,7 @@ ONE_PLACE = {
         "pipeline.cli.deploy",
         "pipeline.cli.evaluator",
         "pipeline.cli.main",
+        "pipeline.cli.mcp",
         "pipeline.cli.inspect",
         "pipeline.cli.options",
         "pipeline.cli.play",
@@ -72,8 +73,15 @@ ONE_PLACE = {
     "rich": {"pipeline.cli.play", "pipeline.cli.inspect", "pipeline.ui.display", "pipeline.ui.terminal"},
     "winrm": {"hyperv_ops.hyperv.sealed_transport", "hyperv_ops.hyperv.winrm"},
     "qemu": {"hyperv_ops.qemu.qmp"},
-    "starlette": {"pipeline.ui.web_server"},
-    "uvicorn": {"pipeline.ui.web_server"},
+    "starlette": {"pipeline.mcp_server.http_transport", "pipeline.ui.web_server"},
+    "uvicorn": {"pipeline.mcp_server.http_transport", "pipeline.ui.web_server"},
+    "anyio": {"pipeline.mcp_server.server", "pipeline.mcp_server.stdio_transport"},
+    "mcp": {
+        "pipeline.mcp_server.http_transport",
+        "pipeline.mcp_server.resources",
+        "pipeline.mcp_server.server",
+        "pipeline.mcp_server.stdio_transport",
+    },
     "prometheus_client": {"pipeline.ui.metrics_text"},
     "plotly": set(),  # its script is read as a resource
     "sqlite3": {

@@ -55,6 +55,7 @@ DOCUMENTS = (
     "docs/how-to/monitoring.md",
     "docs/how-to/notifications.md",
     "docs/how-to/metrics.md",
+    "docs/how-to/mcp.md",
     "docs/how-to/disk-space.md",
     "docs/how-to/tables-and-progress.md",
     "docs/how-to/optimisers.md",
