@@ -139,7 +139,10 @@ class ProjectOperations:
 
     def settled(self, number: int, *, after: int = 0, limit: int = 1000, wait_s: float = 0.0) -> GenomePage:
         """The genomes that were settled after a fact."""
-        return self._reading.settled(number, after=after, limit=limit, wait_s=wait_s)
+        played = self._played
+        is_played = played is not None and played.number == number
+        is_over = (lambda: not played.is_played) if played is not None and is_played else (lambda: False)
+        return self._reading.settled(number, after=after, limit=limit, wait_s=wait_s, is_over=is_over)
 
     def events(self, *, after: int = 0, limit: int = 100, wait_s: float = 0.0) -> EventPage:
         """What happened after a fact."""

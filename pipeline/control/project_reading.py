@@ -53,7 +53,7 @@ class ProjectReading:
         self.root = root
         self._current, self._lock = CurrentReader(root), threading.Lock()
         self._changed = threading.Condition()
-        self._is_closed = False
+        self._is_closed, self._changes = False, 0
         with self._reader():
             pass
 
@@ -67,6 +67,7 @@ class ProjectReading:
     def note_change(self) -> None:
         """Ends the waits for something new; any thread may call."""
         with self._changed:
+            self._changes += 1
             self._changed.notify_all()
 
     def last_fact(self) -> int:
@@ -135,12 +136,25 @@ class ProjectReading:
                     return _genome(farm, genome)
         raise NotFoundError(f"generation {number}: no genome {name!r}")
 
-    def settled(self, number: int, *, after: int = 0, limit: int = 1000, wait_s: float = 0.0) -> GenomePage:
-        """The genomes that were settled after a fact, in the order in which that happened."""
+    def settled(
+        self,
+        number: int,
+        *,
+        after: int = 0,
+        limit: int = 1000,
+        wait_s: float = 0.0,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> GenomePage:
+        """The genomes that were settled after a fact, in the order in which that happened.
+
+        It does not wait for more if the generation is finished, or if `is_over` says that it is not played any more.
+        """
 
         def look() -> tuple[GenomePage, bool]:
+            ends = is_over()  # first: what was settled before is in the page
             with self._reading(number) as reader:
-                return _settled(reader, number, after, _limit(limit))
+                page, has_more = _settled(reader, number, after, _limit(limit))
+                return page, has_more or ends or reader.farm(number).finished
 
         return self._wait_for(look, wait_s)
 
@@ -183,11 +197,11 @@ class ProjectReading:
         """Looks again after each change until there is something."""
         deadline = time.monotonic() + wait_s
         while True:
-            seen = self.last_fact()
+            seen, changes = self.last_fact(), self._changes
             page, has_something = look()
             if has_something:
                 return page
-            while self.last_fact() == seen:
+            while (self.last_fact(), self._changes) == (seen, changes):
                 if (left_s := deadline - time.monotonic()) <= 0 or self._is_closed:
                     return page
                 with self._changed:

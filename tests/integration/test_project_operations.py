@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -307,6 +308,17 @@ def test_stopped_generation_goes_on_when_it_is_opened_again(operations: ProjectO
     assert operations.open_generation(number).state is GenerationState.OPEN
 
     assert len(settled(operations, number, 50)) == 50
+
+
+@pytest.mark.parametrize("verb", ["stop_generation", "close_generation"])
+def test_wait_for_results_ends_with_the_generation(operations: ProjectOperations, verb: str) -> None:
+    number = operations.open_generation().number
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(operations.settled, number, wait_s=4 * PATIENCE_S)
+
+        getattr(operations, verb)(number)
+
+        assert waiting.result(PATIENCE_S).items == []
 
 
 def test_failed_genomes_are_played_again(operations: ProjectOperations, tmp_path: Path) -> None:
