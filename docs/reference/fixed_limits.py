@@ -61,6 +61,10 @@ FIXED = (
     ("a batch over HTTP", "pipeline.http_api.changing.BATCH_BYTES_MAX"),
     ("the body of another request over HTTP", "pipeline.http_api.changing.SMALL_BYTES_MAX"),
     ("bodies of all requests over HTTP together", "pipeline.http_api.request_body.BODIES_BYTES_MAX"),
+    (
+        "a body over HTTP, in a second, at least, after the first 30",
+        "pipeline.http_api.request_body.BODY_BYTES_PER_S_MIN",
+    ),
     ("items of a page over HTTP", "pipeline.http_api.parameters.PAGE_MAX"),
     ("for which a request over HTTP may wait", "pipeline.http_api.parameters.WAIT_S_MAX"),
     ("characters of what `/v1/explain` is asked for", "pipeline.http_api.parameters.WHAT_CHARS_MAX"),

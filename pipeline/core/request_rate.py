@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-_ROUNDING = 1e-6  #: a client that waits as long as it was told must be let in
+_ROUNDING = 1e-6  #: a client that waits as long as the answer says must be let in
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ Owns: in which threads operations run, and ETags.
 
 import hashlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import anyio.to_thread
 import msgspec
@@ -17,14 +17,12 @@ from starlette.responses import Response
 from pipeline.control.operations import FarmOperations, ReadOperations
 from pipeline.core.access import TokenRecord
 from pipeline.errors import GenomeError
+from pipeline.http_api.endpoint import ApiEndpoint
 from pipeline.http_api.event_feed import EventFeed
 from pipeline.http_api.parameters import Arguments
 from pipeline.http_api.problems import Problem, bad_input
 from pipeline.http_api.request_body import BodyShare
 from pipeline.storage.submitted_genomes import refuse_names
-
-if TYPE_CHECKING:
-    from pipeline.http_api.endpoints import Endpoint
 
 JSON = "application/json"
 BYTES = "application/octet-stream"
@@ -42,11 +40,11 @@ class Threads:
 
 
 @dataclass(slots=True, kw_only=True)
-class Call:
+class ApiCall:
     """A request with the rights of its token."""
 
     request: Request
-    endpoint: "Endpoint"
+    endpoint: ApiEndpoint
     arguments: Arguments
     reading: ReadOperations
     farm: FarmOperations | None  #: None: nothing can be changed here
@@ -125,6 +123,3 @@ class Call:
         if tag in known or "*" in known:
             return Response(status_code=304, headers=headers)
         return Response(data, media_type=JSON, headers=headers)
-
-
-Handler = Callable[[Call], Awaitable[Response]]

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from pipeline.control.operations import SubmissionAnswer, SubmissionState, SubmittedGenome
 from pipeline.core.runs import GENERATION_MAX
 from pipeline.errors import NotFoundError
-from pipeline.http_api.call import Call
+from pipeline.http_api.call import ApiCall
 from pipeline.http_api.parameters import KEY
 from pipeline.http_api.problems import Problem, bad_input
 
@@ -20,7 +20,7 @@ SMALL_BYTES_MAX = 4096  #: of a body that says little
 PREFIX = "/v1"
 
 
-class OpenedGeneration(Struct, frozen=True, forbid_unknown_fields=True):
+class GenerationToOpen(Struct, frozen=True, forbid_unknown_fields=True):
     """Which generation to open."""
 
     number: Annotated[int, Meta(ge=1, le=GENERATION_MAX)] | None = None  #: without it the next one
@@ -38,9 +38,9 @@ class SubmissionAnswers(Struct, frozen=True):
     answers: Sequence[SubmissionAnswer]
 
 
-async def open_generation(call: Call) -> Response:
+async def open_generation(call: ApiCall) -> Response:
     """Opens a generation, or resumes it. Without a number the next one; then Idempotency-Key is needed."""
-    key, opened = call.arguments.key(), await call.json(OpenedGeneration, SMALL_BYTES_MAX)
+    key, opened = call.arguments.key(), await call.json(GenerationToOpen, SMALL_BYTES_MAX)
     call.generation = opened.number
     if opened.number is None and not key:
         raise bad_input(
@@ -51,7 +51,7 @@ async def open_generation(call: Call) -> Response:
     return call.answer(status, 201, Location=f"{PREFIX}/generations/{status.number}")
 
 
-async def submit(call: Call) -> Response:
+async def submit(call: ApiCall) -> Response:
     """Submits genomes. What was answered as accepted is on the host's disk, and joins the generation."""
     number, batch = call.number(), await call.json(GenomeBatch, BATCH_BYTES_MAX)
     call.genomes = len(batch.genomes)
@@ -59,7 +59,7 @@ async def submit(call: Call) -> Response:
     return call.answer(SubmissionAnswers(answers))
 
 
-async def put_genome(call: Call) -> Response:
+async def put_genome(call: ApiCall) -> Response:
     """Submits one genome: its bytes."""
     number, name, sha256 = call.number(), call.new_name(), call.arguments.sha256()
     params, content = call.arguments.params(), await call.bytes(call.genome_bytes_max)
@@ -73,7 +73,7 @@ async def put_genome(call: Call) -> Response:
     return call.answer(answer, 201, Location=f"{PREFIX}/generations/{number}/genomes/{quote(name, safe='')}")
 
 
-async def _refusal(call: Call, number: int, answer: SubmissionAnswer) -> Problem:
+async def _refusal(call: ApiCall, number: int, answer: SubmissionAnswer) -> Problem:
     """Of a name that is known, the genome has other bytes or params."""
     try:
         await call.read(lambda: call.reading.genome(number, answer.name))
@@ -82,7 +82,7 @@ async def _refusal(call: Call, number: int, answer: SubmissionAnswer) -> Problem
     return Problem(409, "conflict", answer.reason)
 
 
-async def cancel(call: Call) -> Response:
+async def cancel(call: ApiCall) -> Response:
     """Withdraws a genome that waits."""
     number, name = call.number(), call.arguments.name()
     call.genome = name
@@ -91,27 +91,27 @@ async def cancel(call: Call) -> Response:
     return Response(status_code=204)
 
 
-async def close(call: Call) -> Response:
+async def close(call: ApiCall) -> Response:
     """Takes no more genomes; the generation is finished when everything is settled."""
     number = call.number()
     await _no_body(call)
     return call.answer(await call.change(lambda: call.control.close_generation(number)))
 
 
-async def stop(call: Call) -> Response:
+async def stop(call: ApiCall) -> Response:
     """Stops playing a generation; what is counted is kept, and it can be opened again."""
     number = call.number()
     await _no_body(call)
     return call.answer(await call.change(lambda: call.control.stop_generation(number)))
 
 
-async def reopen_failed(call: Call) -> Response:
+async def reopen_failed(call: ApiCall) -> Response:
     """Plays the failed genomes of a finished generation once more."""
     number = call.number()
     await _no_body(call)
     return call.answer(await call.change(lambda: call.control.reopen_failed(number)))
 
 
-async def _no_body(call: Call) -> None:
+async def _no_body(call: ApiCall) -> None:
     """Reads a body that has no meaning, as some clients send `{}`."""
     await call.body.read(call.request, SMALL_BYTES_MAX)

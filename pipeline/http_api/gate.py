@@ -10,7 +10,7 @@ from starlette.requests import Request
 from pipeline.core.access import AccessScope, TokenRecord, TokenState, may, token_state
 from pipeline.core.request_rate import RequestBucket, RequestRate
 from pipeline.errors import PipelineError
-from pipeline.http_api.endpoints import Endpoint
+from pipeline.http_api.endpoint import ApiEndpoint
 from pipeline.http_api.problems import Problem, busy
 from pipeline.storage.token_store import TokenStore
 from pipeline.ui.own_names import bearer_in
@@ -69,7 +69,7 @@ class Gate:
             raise busy(f"{reason}; wait, or submit more genomes in a request", status=429, word="rate", wait_s=wait_s)
 
     @contextlib.contextmanager
-    def room(self, endpoint: Endpoint) -> Iterator[None]:
+    def room(self, endpoint: ApiEndpoint) -> Iterator[None]:
         """Around a request and its answer. Raises Problem: there are too many."""
         waits = endpoint.waits
         if self._inside[waits] >= (self.limits.streams if waits else self.limits.requests):

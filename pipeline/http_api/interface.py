@@ -20,9 +20,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pipeline.control.operations import FarmOperations, ReadOperations
 from pipeline.core.access import TokenRecord
 from pipeline.errors import PipelineError
-from pipeline.http_api.call import JSON, Call, Threads
+from pipeline.http_api.call import JSON, ApiCall, Threads
 from pipeline.http_api.changing import PREFIX
-from pipeline.http_api.endpoints import ENDPOINTS, Endpoint
+from pipeline.http_api.endpoint import ApiEndpoint
+from pipeline.http_api.endpoints import ENDPOINTS
 from pipeline.http_api.event_feed import EventFeed
 from pipeline.http_api.gate import Gate, GateLimits
 from pipeline.http_api.guard import Guard
@@ -63,8 +64,8 @@ class Interface:
         self._gate, self._threads = Gate(tokens, settings.limits), Threads()
         self._feed = EventFeed(reading, is_ending)
         self._described = msgspec.json.encode(openapi(ENDPOINTS, PREFIX))
-        description = Endpoint("GET", "/openapi.json", self._description, None, dict)
-        by_path: dict[str, dict[str, Endpoint]] = defaultdict(dict)
+        description = ApiEndpoint("GET", "/openapi.json", self._description, None, dict)
+        by_path: dict[str, dict[str, ApiEndpoint]] = defaultdict(dict)
         for endpoint in (*ENDPOINTS, description):
             by_path[f"{PREFIX}{endpoint.path}"][endpoint.method] = endpoint
         routes = [Route(path, _Resource(methods, self._serve)) for path, methods in by_path.items()]
@@ -74,10 +75,10 @@ class Interface:
         self.app: ASGIApp = Guard(routed, settings.host, settings.names)
 
     @contextlib.asynccontextmanager
-    async def _serve(self, endpoint: Endpoint, request: Request) -> AsyncIterator[Response]:
+    async def _serve(self, endpoint: ApiEndpoint, request: Request) -> AsyncIterator[Response]:
         """The answer to a request, for a block that sends it; then what the request takes is given back."""
         with self._settings.bodies.share() as body:
-            call = Call(
+            call = ApiCall(
                 request=request,
                 endpoint=endpoint,
                 arguments=Arguments(request, endpoint.parameters),
@@ -91,7 +92,7 @@ class Interface:
             with self._gate.room(endpoint):
                 yield await self._noted(call)
 
-    async def _noted(self, call: Call) -> Response:
+    async def _noted(self, call: ApiCall) -> Response:
         """The answer; of a change that a valid token asked for, the audit log has it."""
         outcome = internal_problem()
         try:
@@ -112,7 +113,7 @@ class Interface:
             if call.endpoint.is_change and call.token is not None:
                 self._note(call, call.token, outcome)
 
-    async def _answered(self, call: Call) -> Response:
+    async def _answered(self, call: ApiCall) -> Response:
         if call.endpoint.scope is not None:
             call.token = self._gate.token(call.request)
             self._gate.admit(call.token, call.endpoint.scope)
@@ -125,7 +126,7 @@ class Interface:
         call.is_over = lambda: self._is_ending() or has_ended()
         return await call.endpoint.handler(call)
 
-    def _note(self, call: Call, token: TokenRecord, outcome: Problem) -> None:
+    def _note(self, call: ApiCall, token: TokenRecord, outcome: Problem) -> None:
         client = call.request.client
         self._audit.write(
             RequestedChange(
@@ -141,7 +142,7 @@ class Interface:
             time.time(),
         )
 
-    async def _description(self, _call: Call) -> Response:
+    async def _description(self, _call: ApiCall) -> Response:
         return Response(self._described, media_type=JSON)
 
 
@@ -150,8 +151,8 @@ class _Resource:
 
     def __init__(
         self,
-        methods: Mapping[str, Endpoint],
-        serve: Callable[[Endpoint, Request], contextlib.AbstractAsyncContextManager[Response]],
+        methods: Mapping[str, ApiEndpoint],
+        serve: Callable[[ApiEndpoint, Request], contextlib.AbstractAsyncContextManager[Response]],
     ) -> None:
         self._methods, self._serve = methods, serve
 

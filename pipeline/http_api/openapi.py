@@ -7,7 +7,7 @@ import msgspec
 
 from inbox_agent.identity import agent_version
 from pipeline.http_api.call import JSON
-from pipeline.http_api.endpoints import Endpoint
+from pipeline.http_api.endpoint import ApiEndpoint
 from pipeline.http_api.parameters import Parameter
 from pipeline.http_api.problems import MEDIA_TYPE, TITLES, ProblemDetails
 
@@ -20,7 +20,7 @@ _CHANGE = (415, 501)
 _BASE64 = "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 
 
-def openapi(endpoints: Sequence[Endpoint], prefix: str) -> dict[str, Any]:
+def openapi(endpoints: Sequence[ApiEndpoint], prefix: str) -> dict[str, Any]:
     """The description."""
     types = {each for endpoint in endpoints for each in (endpoint.answer, endpoint.body) if each not in (None, bytes)}
     ordered = sorted((each for each in types if each is not None), key=lambda each: each.__name__)
@@ -45,14 +45,14 @@ def openapi(endpoints: Sequence[Endpoint], prefix: str) -> dict[str, Any]:
 
 
 def _say_base64(schemas: dict[str, Any]) -> None:
-    """Adds to each member that is bytes which texts are possible; `contentEncoding` alone binds nobody."""
+    """Adds to each member that is bytes which texts are possible; `contentEncoding` alone is only a note."""
     for schema in schemas.values():
         for member in schema.get("properties", {}).values():
             if member.get("contentEncoding") == "base64":
                 member["pattern"] = _BASE64
 
 
-def _operation(endpoint: Endpoint, references: dict[type, Any]) -> dict[str, Any]:
+def _operation(endpoint: ApiEndpoint, references: dict[type, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": endpoint.operation,
         "description": endpoint.about,
@@ -80,7 +80,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     }
 
 
-def _answers(endpoint: Endpoint, references: dict[type, Any]) -> dict[str, Any]:
+def _answers(endpoint: ApiEndpoint, references: dict[type, Any]) -> dict[str, Any]:
     content = {} if endpoint.answer is None else {JSON: {"schema": references[endpoint.answer]}}
     if endpoint.streams:
         content[endpoint.streams] = {"schema": {"type": "string"}}
@@ -96,7 +96,7 @@ def _answers(endpoint: Endpoint, references: dict[type, Any]) -> dict[str, Any]:
     return answers
 
 
-def _problems(endpoint: Endpoint) -> dict[str, Any]:
+def _problems(endpoint: ApiEndpoint) -> dict[str, Any]:
     statuses: Iterable[int] = (
         {*_OF_ALL, *endpoint.problems}
         if endpoint.scope is None

@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from inbox_agent.identity import agent_version
 from pipeline.control.operations import EventPage, GenomePage
 from pipeline.http_api import parameters
-from pipeline.http_api.call import Call
+from pipeline.http_api.call import ApiCall
 from pipeline.http_api.event_stream import MEDIA_TYPE, EventStream
 
 _DISCONNECT_LOOK_S = 5.0  #: how often a request that waits looks whether its client is still there
@@ -33,42 +33,42 @@ class Explanation(Struct, frozen=True, kw_only=True):
     text: str  #: some lines
 
 
-async def health(call: Call) -> Response:
+async def health(call: ApiCall) -> Response:
     """Whether the server runs; for load balancers and clients with several servers."""
     return call.answer(Health(status="ok", version=agent_version()))
 
 
-async def project(call: Call) -> Response:
+async def project(call: ApiCall) -> Response:
     """The project, its workers and its latest generation."""
     return call.known_answer(await call.read(call.reading.project))
 
 
-async def generations(call: Call) -> Response:
+async def generations(call: ApiCall) -> Response:
     """The generations that were begun."""
     after, limit = call.arguments.whole(parameters.AFTER), call.arguments.whole(parameters.LIMIT)
     return call.known_answer(await call.read(lambda: call.reading.generations(after=after, limit=limit)))
 
 
-async def generation(call: Call) -> Response:
+async def generation(call: ApiCall) -> Response:
     """One generation in numbers."""
     number = call.number()
     return call.known_answer(await call.read(lambda: call.reading.generation(number)))
 
 
-async def genomes(call: Call) -> Response:
+async def genomes(call: ApiCall) -> Response:
     """The genomes of a generation, in the order in which they joined."""
     number = call.number()
     after, limit = call.arguments.whole(parameters.AFTER), call.arguments.whole(parameters.LIMIT)
     return call.known_answer(await call.read(lambda: call.reading.genomes(number, after=after, limit=limit)))
 
 
-async def genome(call: Call) -> Response:
+async def genome(call: ApiCall) -> Response:
     """One genome, also one that waits."""
     number, name = call.number(), call.arguments.name()
     return call.known_answer(await call.read(lambda: call.reading.genome(number, name)))
 
 
-async def settled(call: Call) -> Response:
+async def settled(call: ApiCall) -> Response:
     """The genomes that were settled after a fact, in the order in which that happened; waits for the first one."""
     number = call.number()
     after, limit = call.arguments.whole(parameters.AFTER), call.arguments.whole(parameters.SETTLED_LIMIT)
@@ -79,14 +79,14 @@ async def settled(call: Call) -> Response:
     return call.answer(await _waited(call, after, ("settled", number, limit), read))
 
 
-async def explain(call: Call) -> Response:
+async def explain(call: ApiCall) -> Response:
     """Why a genome, an attempt or a worker is where it is."""
     what, number = call.arguments.text(parameters.WHAT), call.arguments.optional_whole(parameters.GENERATION)
     text = await call.read(lambda: call.reading.explain(what, number))
     return call.answer(Explanation(what=what, text=text))
 
 
-async def events(call: Call) -> Response:
+async def events(call: ApiCall) -> Response:
     """What happened after a fact; waits for it. With `Accept: text/event-stream` as server-sent events, without an end.
 
     A stream begins after `Last-Event-ID`, or else after `after`.
@@ -103,7 +103,7 @@ async def events(call: Call) -> Response:
     return StreamingResponse(EventStream(call.feed, read, call.is_over).lines(first), media_type=MEDIA_TYPE)
 
 
-async def _waited(call: Call, after: int, key: Hashable, read: Callable[[int], Awaitable[Page]]) -> Page:
+async def _waited(call: ApiCall, after: int, key: Hashable, read: Callable[[int], Awaitable[Page]]) -> Page:
     """The page after a fact that has items, or what it is when the time to wait is over."""
     wait_s, clock = call.arguments.seconds(parameters.WAIT_S), asyncio.get_running_loop().time
     page = await read(after)

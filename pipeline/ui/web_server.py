@@ -196,7 +196,7 @@ def make_app(
     """The ASGI application with its access control.
 
     Args:
-        token: None: everybody who reaches the address may look on.
+        token: None: every client that reaches the address may look on.
         names: further names of this computer.
         interface: another application with access control of its own, and the path below which it answers.
     """

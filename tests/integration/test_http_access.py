@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.core.access import AccessScope
 from pipeline.core.request_rate import RequestRate
-from pipeline.http_api.endpoints import ENDPOINTS, Endpoint
+from pipeline.http_api.endpoint import ApiEndpoint
+from pipeline.http_api.endpoints import ENDPOINTS
 from pipeline.http_api.gate import GateLimits
 from tests.harness.farm_project import FarmProject
 from tests.harness.http_farm import HttpFarm, http_farm, problem
@@ -30,7 +31,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpFarm]:
         yield farm
 
 
-def ask(client: httpx.Client, endpoint: Endpoint, **options: object) -> httpx.Response:
+def ask(client: httpx.Client, endpoint: ApiEndpoint, **options: object) -> httpx.Response:
     """A request for a generation that there is not."""
     path = endpoint.path.format(number=999, name="g.json")
     if endpoint.body_type:
@@ -48,7 +49,7 @@ def test_health_needs_no_token_and_says_nothing_of_project(farm: HttpFarm) -> No
 
 
 @pytest.mark.parametrize("endpoint", WITH_TOKEN, ids=lambda endpoint: endpoint.operation)
-def test_every_other_request_needs_a_token(farm: HttpFarm, endpoint: Endpoint) -> None:
+def test_every_other_request_needs_a_token(farm: HttpFarm, endpoint: ApiEndpoint) -> None:
     with farm.client("") as client:
         answer = ask(client, endpoint)
         assert problem(answer) == (401, "unauthorized")
@@ -56,7 +57,7 @@ def test_every_other_request_needs_a_token(farm: HttpFarm, endpoint: Endpoint) -
 
 
 @pytest.mark.parametrize("endpoint", WITH_TOKEN, ids=lambda endpoint: endpoint.operation)
-def test_token_of_smaller_scope_is_refused(farm: HttpFarm, endpoint: Endpoint) -> None:
+def test_token_of_smaller_scope_is_refused(farm: HttpFarm, endpoint: ApiEndpoint) -> None:
     """One of the scope and of larger ones is let in: then the request itself is looked at."""
     assert endpoint.scope is not None
     for scope in SCOPES:

@@ -1,4 +1,4 @@
-"""Hostile requests over HTTP: two meanings, no end, too many, too slow; each costs its sender and nobody else."""
+"""Hostile requests over HTTP: two meanings, no end, too many, too slow; each costs only its sender."""
 
 import re
 import socket
@@ -173,7 +173,7 @@ def test_chunked_body_without_an_end_is_ended(farm: HttpFarm, number: int, path:
 
 
 def test_body_that_stalls_is_ended_in_time(farm: HttpFarm, number: int) -> None:
-    """And its client is told; one that drips is, too."""
+    """And its client gets an answer."""
     head = farm.head(f"POST /v1/generations/{number}/genomes", Content_Type="application/json", Content_Length="50")
     answers = farm.raw(head + b"\r\n{", 20.0)
     assert statuses(answers) == [408] and b"the body had no end after 1 bytes" in answers
@@ -181,7 +181,7 @@ def test_body_that_stalls_is_ended_in_time(farm: HttpFarm, number: int) -> None:
 
 
 def test_body_of_a_request_that_is_refused_is_not_waited_for(farm: HttpFarm, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a token nobody can make the server read."""
+    """Without a token no client can make the server read."""
     monkeypatch.setattr(guard, "_DISCARD_S", 0.2)
     head = farm.head("PUT /v1/generations/1/genomes/a.json", scope="", Content_Length=str(2**40))
     assert statuses(farm.raw(head + b"\r\n" + b"x" * 100_000, 20.0)) == [401]
@@ -190,7 +190,7 @@ def test_body_of_a_request_that_is_refused_is_not_waited_for(farm: HttpFarm, mon
 
 
 def test_bodies_of_all_requests_together_are_limited(farm: HttpFarm, number: int) -> None:
-    """Here to four times the largest one; who comes too late is told to come again."""
+    """Here to four times the largest one; later ones are refused with a time to come again."""
     size = 2**20
 
     def submit(each: int) -> int:
@@ -245,7 +245,7 @@ def test_idle_connections_do_not_keep_others_out(farm: HttpFarm, monkeypatch: py
 
 
 def test_number_of_requests_at_once_is_limited(tmp_path: Path) -> None:
-    """Requests beyond it are told to come again, and those before it are answered."""
+    """Requests beyond it are refused with a time to come again, and those before it are answered."""
     project = FarmProject(tmp_path / "farm")
     project.configure(workers=1)
     with http_farm(project.root, limits=GateLimits(requests=2)) as farm:

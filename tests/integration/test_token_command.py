@@ -53,7 +53,7 @@ def test_project_without_tokens_says_so(root: Path, capsys: CaptureFixture) -> N
         ("make", "ci", "--scope", "admin"),
         ("make", "ci", "--scope", "read", "--days", "0"),
         ("make", "a b", "--scope", "read"),
-        ("revoke", "nobody"),
+        ("revoke", "missing"),
     ],
     ids=" ".join,
 )

@@ -1,4 +1,4 @@
-"""The file of tokens: no secret is in it, nobody else reads it, and what is wrong with it is said."""
+"""The file of tokens: no secret is in it, no other user reads it, and what is wrong with it is said."""
 
 import json
 import os
@@ -82,7 +82,7 @@ def test_unusable_names_and_unknown_tokens_are_refused(store: TokenStore) -> Non
     with pytest.raises(InputError, match="expected 1 to 64 letters"):
         store.make("../x", READ, 100.0, None)
     with pytest.raises(NotFoundError, match="there is none; `pipeline token list`"):
-        store.revoke("nobody")
+        store.revoke("missing")
 
 
 def test_number_of_tokens_is_limited(store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,7 @@ ONE_PLACE = {
     "starlette": {
         "pipeline.cli.serve",
         "pipeline.http_api.call",
+        "pipeline.http_api.endpoint",
         "pipeline.http_api.guard",
         "pipeline.http_api.gate",
         "pipeline.http_api.interface",
