@@ -13,6 +13,7 @@ from pipeline.cli.signals import stopping_on_signals
 from pipeline.control.project_operations import ProjectOperations
 from pipeline.errors import ExitCode, InputError, needs_extra
 from pipeline.secrets import FORMS, fetch_secret
+from pipeline.ui.own_names import is_loopback
 
 _TOKEN = "env:PIPELINE_TOKEN"  # noqa: S105  where the token is read from
 
@@ -64,8 +65,6 @@ def _opened(root: Path, allow_control: bool) -> Iterator[ProjectOperations]:
 
 def _refuse_others(host: str) -> None:
     """The token would go over the network as it is."""
-    from pipeline.ui.web_server import is_loopback  # imports a web server
-
     if not is_loopback(host):
         raise InputError(
             f"--host {host}: only a loopback address, as the connection is not encrypted; from another computer "
