@@ -24,6 +24,7 @@ from pipeline.errors import (
     MissingExtraError,
     PipelineError,
     ProjectBusyError,
+    RemoteError,
     SecretError,
     StalledError,
     TakeOverError,
@@ -50,6 +51,7 @@ CODES: dict[type[PipelineError], int] = {
     TakeOverError: 2,
     BundleError: 2,
     HostError: 3,
+    RemoteError: 3,
     LedgerError: 4,
     StalledError: 4,
 }

@@ -157,9 +157,13 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "pipeline.remote": (
         "inbox_agent.protocol.layout",
         "pipeline.control.operations",
-        "pipeline.core",
+        "pipeline.core.params",
+        "pipeline.core.runs",
         "pipeline.errors",
         "pipeline.host.genome_fitness",
+        "pipeline.host.no_farm",
+        "pipeline.secrets",
+        "pipeline.storage.submitted_genomes",
         "pipeline.views",
     ),
     "pipeline.calls": (
