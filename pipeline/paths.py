@@ -28,7 +28,7 @@ CONFIG_FILE, SCHEMA_FILE = "pipeline.toml", "pipeline.schema.json"
 
 # In `state/`:
 LEDGER_FILE, LIVE_FILE = "ledger.db", "live.json"
-LOG_FOLDER, LOG_FILE = "log", "pipeline.jsonl"
+LOG_FOLDER, LOG_FILE, AUDIT_FILE = "log", "pipeline.jsonl", "audit.jsonl"
 
 # In the folder of evidence that is saved before a restore:
 EVIDENCE_OF_WORKER, EVIDENCE_OF_MACHINE, EVIDENCE_OF_SCREEN = "worker.json", "machine.json", "screen.png"
@@ -110,6 +110,16 @@ class ProjectPaths:
     def submissions(self) -> Path:
         """Genomes that programs elsewhere have submitted and that have not joined their generation yet."""
         return self.state / "submissions.db"
+
+    @property
+    def tokens(self) -> Path:
+        """The tokens of programs that use the project over HTTP, without their secrets."""
+        return self.state / "tokens.json"
+
+    @property
+    def tokens_lock(self) -> Path:
+        """Locked while a process makes or revokes a token."""
+        return self.state / "tokens.lock"
 
     @property
     def shared_values(self) -> Path:

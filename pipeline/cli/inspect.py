@@ -1,4 +1,4 @@
-"""Read-only commands: `top`, `explain`, `results`, `report`, `serve`."""
+"""Read-only commands: `top`, `explain`, `results`, `report`."""
 
 import contextlib
 import sys
@@ -26,7 +26,6 @@ from pipeline.inspection.page_data import page_data
 from pipeline.inspection.project_reader import ProjectReader
 from pipeline.inspection.unpack import unpack
 from pipeline.paths import ATTEMPTS, RESULTS_JSONL, ProjectPaths
-from pipeline.secrets import FORMS, fetch_secret
 from pipeline.ui.html import relative_url, render_page
 from pipeline.ui.terminal import TopScreen, plain_line, render_top
 from pipeline.views.fact_text import counted
@@ -206,30 +205,8 @@ def write_report(all_generations: bool, out: Path | None, gen: str | None, root:
     return ExitCode.OK
 
 
-@click.command("serve")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", type=click.IntRange(1, 65535), default=8765, show_default=True)
-@click.option(
-    "--token",
-    default="",
-    metavar="REFERENCE",
-    help=f"Where the token is read from, to keep it: {FORMS}.",
-)
-@root_option
-def serve_page(host: str, port: int, token: str, root: Path) -> int:
-    """Serve a live page of the farm to a browser, and /metrics to Prometheus. Reads only; Ctrl-C ends it.
-
-    On any address other than loopback a token is needed; the printed URL contains it. With --token it is that one, on
-    loopback too, and it is not printed. Scrapers send it as `Authorization: Bearer`. It may start before the first run.
-    """
-    from pipeline.ui.web_server import serve  # imports a web server
-
-    serve(root, host, port, fetch_secret(token, root), click.echo)
-    return ExitCode.OK
-
-
 def _number(gen: str | None) -> int | None:
     return parse_generation(gen) if gen is not None else None
 
 
-inspection_commands = (top, explain_something, results, write_report, serve_page)
+inspection_commands = (top, explain_something, results, write_report)

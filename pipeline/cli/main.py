@@ -26,7 +26,9 @@ from pipeline.cli.inspect import inspection_commands
 from pipeline.cli.options import gen_option, root_option, shell_line
 from pipeline.cli.play import run, watch
 from pipeline.cli.prune import prune_project
+from pipeline.cli.serve import serve_project
 from pipeline.cli.service import service_commands
+from pipeline.cli.token import token_commands
 from pipeline.cli.vm import vm_commands
 from pipeline.config import load_config
 from pipeline.core.runs import parse_generation
@@ -198,6 +200,8 @@ commands.add_command(deploy)
 commands.add_command(vm_commands)
 commands.add_command(agent_commands)
 commands.add_command(service_commands)
+commands.add_command(serve_project)
+commands.add_command(token_commands)
 for inspection_command in inspection_commands:
     commands.add_command(inspection_command)
 

@@ -28,7 +28,7 @@ class EventLog:
         folder = state / LOG_FOLDER
         with contextlib.suppress(OSError):  # then no line is written
             folder.mkdir(parents=True, exist_ok=True)
-        self._file = _QuietHandler(
+        self._file = QuietFile(
             folder / LOG_FILE, maxBytes=FILE_BYTES_MAX, backupCount=FILES_KEPT, encoding="utf-8", delay=True
         )
         self._file.setFormatter(_JsonFormatter())
@@ -38,7 +38,7 @@ class EventLog:
 
     def write(self, facts: Sequence[Fact], at: float, generation: int) -> None:
         """Writes facts that are recorded."""
-        head = f'{{"at":"{_iso_time(at)}","generation":{generation},'.encode()
+        head = f'{{"at":"{iso_time(at)}","generation":{generation},'.encode()
         lines = b"\n".join(head + encode_fact(fact)[1:] for fact in facts).decode()
         if lines:
             self._file.emit(logging.LogRecord("pipeline", logging.INFO, "", 0, escaped(lines), None, None))
@@ -51,8 +51,8 @@ class EventLog:
             self._file.close()
 
 
-class _QuietHandler(RotatingFileHandler):
-    """Prints no tracebacks when the disk is full or the file is locked."""
+class QuietFile(RotatingFileHandler):
+    """A file of lines that is rotated. It prints no tracebacks when the disk is full or the file is locked."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         pass
@@ -62,11 +62,12 @@ class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         if record.levelno < logging.WARNING:
             return str(record.msg)  # facts are formatted already
-        line = {"at": _iso_time(record.created), "level": record.levelname.lower(), "text": record.getMessage()}
+        line = {"at": iso_time(record.created), "level": record.levelname.lower(), "text": record.getMessage()}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info).encode(errors="backslashreplace").decode()
         return escaped(orjson.dumps({**line, "by": record.name}).decode())
 
 
-def _iso_time(at: float) -> str:
+def iso_time(at: float) -> str:
+    """A time in UTC, as logs have it."""
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f".{int(at % 1 * 1000):03d}Z"

@@ -2,21 +2,18 @@
 
 Owns: access control. On loopback: every user of this computer, unless a token was given; elsewhere: users with the
 token. Only by this computer's own names, and elsewhere by addresses. The content security policy limits the page.
+Not here: connections and TLS (`connections`), which names are own ones (`own_names`).
 """
 
 import asyncio
 import contextlib
-import ipaddress
 import re
 import secrets
-import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import orjson
-import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
@@ -34,6 +31,7 @@ from pipeline.inspection.page_data import page_data
 from pipeline.inspection.project_reader import no_run_error
 from pipeline.ui.html import live_page, page_part, plotly
 from pipeline.ui.metrics_text import CONTENT_TYPE, metrics_text
+from pipeline.ui.own_names import bearer_in, is_loopback, is_own_name, name_in
 
 INTERVAL_S = 1.0
 PAGE_TIME_FRACTION_MAX = 0.1  #: of one processor is spent on making pages, however many browsers ask for them
@@ -50,23 +48,6 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this computer can reach an address."""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
-
-
-def url_host(host: str) -> str:
-    """The host part of the URL for a listening address."""
-    with contextlib.suppress(ValueError):
-        address = ipaddress.ip_address(host)
-        if address.is_unspecified:
-            return socket.gethostname()
-        return f"[{host}]" if address.version == 6 else host
-    return host
 
 
 class Page:
@@ -163,43 +144,13 @@ class Metrics:
         return Response(text, media_type=CONTENT_TYPE)
 
 
-def is_own_name(name: str, host: str) -> bool:
-    """Whether a name in a request means this server, which listens on the address `host`: no other site's does.
-
-    Such a name may resolve to this computer (DNS rebinding). An address is not resolved at all.
-    """
-    if not name:
-        return False
-    if name in ("localhost", "127.0.0.1", "::1", host.lower()):
-        return True
-    if is_loopback(host):
-        return False
-    with contextlib.suppress(ValueError):
-        return bool(ipaddress.ip_address(name))
-    own = socket.gethostname().lower().partition(".")[0]
-    return name.partition(".")[0] == own  # also with a domain
-
-
-def _name_in(header: str | None) -> str:
-    """The name in a Host header, in lower case and without the port; empty if there is none."""
-    with contextlib.suppress(ValueError):
-        return urlsplit(f"//{header or ''}").hostname or ""
-    return ""
-
-
-def _bearer_in(header: str | None) -> str | None:
-    """The token in an Authorization header; None if there is none."""
-    scheme, _, token = (header or "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else None
-
-
 class _Guard:
     """Refuses requests by foreign names, and without the token, if there is one; adds the security headers to every
     response.
     """
 
-    def __init__(self, app: ASGIApp, host: str, token: str | None) -> None:
-        self._app, self._host, self._token = app, host, token
+    def __init__(self, app: ASGIApp, host: str, names: Collection[str], token: str | None) -> None:
+        self._app, self._host, self._names, self._token = app, host, names, token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -215,14 +166,15 @@ class _Guard:
         await answer(scope, receive, send_with_policy)
 
     def _refusal(self, request: Request) -> Response | None:
-        if not is_own_name(_name_in(request.headers.get("host")), self._host):
+        if not is_own_name(name_in(request.headers.get("host")), self._host, self._names):
             return PlainTextResponse("not a name of this computer; open the page by its address, a number", 400)
-        tokens = (request.cookies.get(COOKIE), _bearer_in(request.headers.get("authorization")))
+        tokens = (request.cookies.get(COOKIE), bearer_in(request.headers.get("authorization")))
         if self._token is None or any(map(self._is, tokens)):
             return None
         if self._is(request.query_params.get("token")):  # once in the URL, then in a cookie that no script can read
             answer = RedirectResponse("/", status_code=303)  # not to a path of the request: `//host/` is elsewhere
-            answer.set_cookie(COOKIE, self._token, httponly=True, samesite="strict")
+            is_encrypted = request.url.scheme == "https"
+            answer.set_cookie(COOKIE, self._token, httponly=True, samesite="strict", secure=is_encrypted)
             return answer
         return PlainTextResponse(
             "the token is missing or wrong; open the address that `pipeline serve` printed at its start", 401
@@ -232,34 +184,37 @@ class _Guard:
         return token is not None and secrets.compare_digest(token.encode(), (self._token or "").encode())
 
 
-def make_app(root: Path, page: Page, host: str, token: str | None) -> Starlette:
-    """The ASGI application with its access control."""
-    middleware = [Middleware(_Guard, host=host, token=token)]
-    return Starlette(routes=[*page.routes(), *Metrics(root).routes()], middleware=middleware)
+def make_app(
+    root: Path,
+    page: Page,
+    host: str,
+    token: str | None,
+    *,
+    names: Collection[str] = (),
+    interface: tuple[str, ASGIApp] | None = None,
+) -> ASGIApp:
+    """The ASGI application with its access control.
 
-
-def serve(root: Path, host: str, port: int, token: str, say: Callable[[str], None]) -> None:
-    """Serves until Ctrl-C. If `token` is empty, one is made where it is needed, and said once.
-
-    Raises:
-        InputError: this is no project, the token is too weak, or the address cannot be used.
-        LedgerError: the ledger is damaged, or of another version.
+    Args:
+        token: None: everybody who reaches the address may look on.
+        names: further names of this computer.
+        interface: another application with access control of its own, and the path below which it answers.
     """
+    middleware = [Middleware(_Guard, host=host, names=names, token=token)]
+    site = Starlette(routes=[*page.routes(), *Metrics(root).routes()], middleware=middleware)
+    if interface is None:
+        return site
+    path, below = f"{interface[0]}/".encode(), interface[1]
+
+    async def either(scope: Scope, receive: Receive, send: Send) -> None:
+        is_below = scope["type"] == "http" and scope["raw_path"].startswith(path)  # as it was sent, not decoded
+        await (below if is_below else site)(scope, receive, send)
+
+    return either
+
+
+def page_token(token: str, host: str) -> str:
+    """The token that the page needs: the given one, or a new one where others can reach it. Raises InputError."""
     if token and not re.fullmatch(rf"[\w.~+/=-]{{{TOKEN_CHARS_MIN},}}", token, re.ASCII):
         raise InputError(f"the token: at least {TOKEN_CHARS_MIN} letters, digits and -._~+/= are needed, nothing else")
-    made = "" if token or is_loopback(host) else secrets.token_urlsafe(24)
-    page = Page(root)
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family)
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"{host or 'no host'}:{port}: {reason}; give another --port or --host") from error
-    say(f"http://{url_host(host)}:{port}/" + (f"?token={made}" if made else ""))
-    if not is_loopback(host):
-        say("not encrypted: only for a network that you trust; better: ssh -L to this computer's loopback")
-    app = make_app(root, page, host, token or made or None)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
-    page.ending = lambda: server.should_exit
-    with contextlib.suppress(KeyboardInterrupt):  # the way to stop it
-        server.run(sockets=[listener])
+    return token if token or is_loopback(host) else secrets.token_urlsafe(24)

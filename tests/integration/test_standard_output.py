@@ -43,6 +43,9 @@ CASES: dict[str, tuple[tuple[str, ...], int]] = {
     "service uninstall": ((), BAD_INPUT),
     "service status": ((), BAD_INPUT),
     "serve": (("--host", "256.256.256.256"), BAD_INPUT),
+    "token make": (("reader", "--scope", "read"), OK),
+    "token list": ((), OK),
+    "token revoke": (("missing",), BAD_INPUT),
     "agent bundle": (("--out", "bundle", "--embed", "missing.zip"), BAD_INPUT),
     "agent verify": ((".", "--allowed-signers", "pipeline.toml"), BAD_INPUT),
     **{

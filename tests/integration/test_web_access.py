@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from pipeline.ui.web_server import is_own_name
+from pipeline.ui.own_names import is_own_name
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 BEYOND = ("0.0.0.0", "::", "192.0.2.7", "farm.example", "")

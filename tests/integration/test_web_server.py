@@ -27,7 +27,7 @@ from pipeline.inspection.project_reader import ProjectReader
 from pipeline.paths import ProjectPaths
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveStatusFile
-from pipeline.ui.web_server import url_host
+from pipeline.ui.own_names import url_host
 from pipeline.views.progress import measure_progress
 from tests.harness.core import CoreHarness
 from tests.harness.samba import free_port

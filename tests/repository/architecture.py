@@ -144,10 +144,13 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "pipeline.views",
     ),
     "pipeline.http_api": (
+        "inbox_agent.identity",
         "inbox_agent.protocol.layout",
         "pipeline.control",
+        "pipeline.core",
         "pipeline.errors",
         "pipeline.storage",
+        "pipeline.ui.own_names",
     ),
     "pipeline.mcp_server": (
         "inbox_agent.protocol.layout",

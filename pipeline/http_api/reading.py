@@ -1,0 +1,119 @@
+"""The requests that read. Each handler names one operation."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from functools import partial
+from typing import TypeVar
+
+from msgspec import Struct
+from starlette.responses import Response, StreamingResponse
+
+from inbox_agent.identity import agent_version
+from pipeline.control.operations import EventPage, GenomePage
+from pipeline.http_api import parameters
+from pipeline.http_api.call import Call
+from pipeline.http_api.event_stream import MEDIA_TYPE, EventStream
+
+_DISCONNECT_LOOK_S = 2.0  #: how often a request that waits looks whether its client is still there
+
+Page = TypeVar("Page", EventPage, GenomePage)
+
+
+class Health(Struct, frozen=True, kw_only=True):
+    """That the server runs."""
+
+    status: str
+    version: str  #: of this program
+
+
+class Explanation(Struct, frozen=True, kw_only=True):
+    """Why something is where it is."""
+
+    what: str
+    text: str  #: some lines
+
+
+async def health(call: Call) -> Response:
+    """Whether the server runs; for load balancers and clients with several servers."""
+    return call.answer(Health(status="ok", version=agent_version()))
+
+
+async def project(call: Call) -> Response:
+    """The project, its workers and its latest generation."""
+    return call.known_answer(await call.read(call.reading.project))
+
+
+async def generations(call: Call) -> Response:
+    """The generations that were begun."""
+    after, limit = call.arguments.whole(parameters.AFTER), call.arguments.whole(parameters.LIMIT)
+    return call.known_answer(await call.read(lambda: call.reading.generations(after=after, limit=limit)))
+
+
+async def generation(call: Call) -> Response:
+    """One generation in numbers."""
+    number = call.number()
+    return call.known_answer(await call.read(lambda: call.reading.generation(number)))
+
+
+async def genomes(call: Call) -> Response:
+    """The genomes of a generation, in the order in which they joined."""
+    number = call.number()
+    after, limit = call.arguments.whole(parameters.AFTER), call.arguments.whole(parameters.LIMIT)
+    return call.known_answer(await call.read(lambda: call.reading.genomes(number, after=after, limit=limit)))
+
+
+async def genome(call: Call) -> Response:
+    """One genome, also one that waits."""
+    number, name = call.number(), call.arguments.name()
+    return call.known_answer(await call.read(lambda: call.reading.genome(number, name)))
+
+
+async def settled(call: Call) -> Response:
+    """The genomes that were settled after a fact, in the order in which that happened; waits for the first one."""
+    number = call.number()
+    after, limit = call.arguments.whole(parameters.AFTER), call.arguments.whole(parameters.SETTLED_LIMIT)
+
+    async def read(after: int) -> GenomePage:
+        return await call.read(lambda: call.reading.settled(number, after=after, limit=limit))
+
+    return call.answer(await _waited(call, after, ("settled", number, limit), read))
+
+
+async def explain(call: Call) -> Response:
+    """Why a genome, an attempt or a worker is where it is."""
+    what, number = call.arguments.text(parameters.WHAT), call.arguments.optional_whole(parameters.GENERATION)
+    text = await call.read(lambda: call.reading.explain(what, number))
+    return call.answer(Explanation(what=what, text=text))
+
+
+async def events(call: Call) -> Response:
+    """What happened after a fact; waits for it. With `Accept: text/event-stream` as server-sent events, without an end.
+
+    A stream begins after `Last-Event-ID`, or else after `after`.
+    """
+    after, limit = call.arguments.whole(parameters.EVENTS_AFTER), call.arguments.whole(parameters.LIMIT)
+
+    async def read(after: int, limit: int) -> EventPage:
+        return await call.read(lambda: call.reading.events(after=after, limit=limit))
+
+    if MEDIA_TYPE not in call.request.headers.get("accept", ""):
+        return call.answer(await _waited(call, after, ("events", limit), lambda after: read(after, limit)))
+    last = call.arguments.optional_whole(parameters.LAST_EVENT)
+    first = await read(after if last is None else last, limit)
+    return StreamingResponse(EventStream(call.feed, read, call.is_over).lines(first), media_type=MEDIA_TYPE)
+
+
+async def _waited(call: Call, after: int, key: Hashable, read: Callable[[int], Awaitable[Page]]) -> Page:
+    """The page after a fact that has items, or what it is when the time to wait is over."""
+    wait_s, clock = call.arguments.seconds(parameters.WAIT_S), asyncio.get_running_loop().time
+    page = await read(after)
+    if page.items or not wait_s:
+        return page
+    until = clock() + wait_s
+    with call.feed.waiting():
+        while not page.items and clock() < until and not call.is_over() and not await call.request.is_disconnected():
+            mark, after = call.feed.mark(), after if page.next is None else page.next
+            page = await call.feed.shared((key, after), partial(read, after))
+            if not page.items:
+                await call.feed.beyond(mark, min(_DISCONNECT_LOOK_S, until - clock()))
+    return page

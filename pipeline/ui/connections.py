@@ -1,0 +1,161 @@
+"""The connections of a server, by uvicorn: how many, how long each may take, TLS, and its end.
+
+Owns: limits of a connection. A client that sends no request, or does not read its answer, is cut off; one more
+connection than there may be replaces one that has no request.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from pipeline.errors import InputError
+
+CONNECTIONS_MAX = 512
+HEAD_BYTES_MAX = 32 * 1024  #: of a request's line and headers
+HEAD_LIMIT_S = 10.0  #: for these, from the connection on
+KEEP_ALIVE_S = 15
+UNREAD_LIMIT_S = 30.0  #: that a client may leave an answer unread
+_SHUTDOWN_LIMIT_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """A certificate with those between it and its authority, and its key: PEM files."""
+
+    certificate: Path
+    key: Path
+
+    def context(self) -> ssl.SSLContext:
+        """Reads both. Raises InputError."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            if sys.platform != "win32" and os.stat(self.key).st_mode & stat.S_IRWXO:
+                raise InputError(f"--tls-key {self.key}: every user may read it; `chmod 600 {self.key}`")
+            context.load_cert_chain(self.certificate, self.key, password=lambda: b"")
+        except ssl.SSLError as error:
+            reason = error.reason or "no PEM file, or the key has a password"
+            raise InputError(f"--tls-cert {self.certificate} and --tls-key {self.key}: {reason}") from error
+        except OSError as error:
+            raise InputError(f"{error.filename or self.certificate}: {error.strerror}; name PEM files") from error
+        return context
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises InputError."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=CONNECTIONS_MAX)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{host or 'no host'}:{port}: {reason}; give another --port or --host") from error
+
+
+class WebServer:
+    """Serves an application until it is stopped."""
+
+    def __init__(self, app: ASGIApp, tls: ssl.SSLContext | None, is_ending: Callable[[], bool]) -> None:
+        """Creates it. `is_ending`: it ends gracefully when this is true: requests are answered, streams end."""
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                http=_Connection,
+                ws="none",
+                lifespan="off",
+                log_level="error",
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,  # no proxy is expected, and a client could choose its address
+                limit_concurrency=CONNECTIONS_MAX + 1,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=_SHUTDOWN_LIMIT_S,
+                h11_max_incomplete_event_size=HEAD_BYTES_MAX,
+                ssl_context_factory=None if tls is None else lambda _config, _default: tls,
+            ),
+            is_ending,
+        )
+
+    def run(self, listener: socket.socket) -> None:
+        """Serves until it is to end. Signals are the caller's."""
+        self._server.run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals alone: what else the process has open must be closed, too."""
+
+    def __init__(self, config: uvicorn.Config, is_ending: Callable[[], bool]) -> None:
+        super().__init__(config)
+        self._is_ending = is_ending
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to end; is called every 0.1 s."""
+        self.should_exit = self.should_exit or self._is_ending()
+        return await super().on_tick(counter)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Does nothing."""
+        yield
+
+
+class _Connection(H11Protocol):
+    """A connection with deadlines."""
+
+    _head_timer: asyncio.TimerHandle | None = None
+    _write_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(HEAD_LIMIT_S, self._cut_without_request)
+        if len(self.connections) > CONNECTIONS_MAX:
+            idle = (other for other in self.connections if other is not self and _is_idle(other))
+            next(idle, self).transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._head_timer, self._write_timer):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._write_timer = self.loop.call_later(UNREAD_LIMIT_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+        super().resume_writing()
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        if not _is_idle(self) and self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if _is_idle(self) and self._head_timer is None and not self.transport.is_closing():
+            # the next request of a connection that is kept has begun: its head has a deadline, too
+            self._head_timer = self.loop.call_later(HEAD_LIMIT_S, self._cut_without_request)
+
+    def _cut_without_request(self) -> None:
+        self._head_timer = None
+        if _is_idle(self):
+            self.transport.abort()
+
+
+def _is_idle(connection: Any) -> bool:
+    """Whether it has no request that is not answered."""
+    return connection.cycle is None or bool(connection.cycle.response_complete)
