@@ -29,7 +29,8 @@ from pipeline.remote.pages import fitness_of, progress_of, table_of_results
 from pipeline.remote.problems import said
 from pipeline.remote.retry import Patience
 from pipeline.remote.server import Server
-from pipeline.remote.servers import RemoteOpening, Servers
+from pipeline.remote.server_url import server_url
+from pipeline.remote.servers import Place, RemoteOpening, Servers
 from pipeline.storage.submitted_genomes import GenomeSource, genome_content
 from pipeline.views.progress import Progress
 from pipeline.views.table import Table
@@ -285,7 +286,11 @@ class RemoteFarm:
 
 @contextmanager
 def connect(
-    urls: str | Sequence[str], *, token: str = "", ca_file: str | Path | None = None, timeout_s: float = TIMEOUT_S
+    urls: str | Sequence[str],
+    *,
+    token: str | Mapping[str, str] = "",
+    ca_file: str | Path | None = None,
+    timeout_s: float = TIMEOUT_S,
 ) -> Iterator[RemoteFarm]:
     """Connects to a farm that `pipeline serve --control` offers on another computer, until the block ends.
 
@@ -293,7 +298,7 @@ def connect(
         urls: `https://farm.example:8765`. `http` only for this computer, e.g. for a forwarded port. Of several, each is
             a farm of its own: a new generation is opened on the next one in turn that is healthy, and stays there.
         token: as `pipeline token` printed it, or where it is kept: `env:VARIABLE`, `file:PATH` or
-            `keyring:SERVICE/NAME`.
+            `keyring:SERVICE/NAME`. Of several servers, by URL: each has tokens of its own.
         ca_file: certificates in PEM form that are trusted instead of those of the system.
         timeout_s: how long a server may be away before the generation's calls raise RemoteError.
 
@@ -302,12 +307,27 @@ def connect(
     """
     if not timeout_s > 0:
         raise InputError(f"timeout_s {timeout_s!r}: expected a number of seconds above 0")
-    secret = checked_token(token, Path.cwd())
-    farm = RemoteFarm(Servers(urls, secret, Path(ca_file) if ca_file is not None else None, timeout_s))
+    places = [Place(server_url(url), _token_of(url, token)) for url in _urls(urls)]
+    farm = RemoteFarm(Servers(places, Path(ca_file) if ca_file is not None else None, timeout_s))
     try:
         yield farm
     finally:
         farm._close()
+
+
+def _urls(given: object) -> list[str]:
+    urls = [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else []
+    if not urls:
+        raise InputError("connect: give the URL of a server, such as https://farm.example:8765, or several")
+    return list(dict.fromkeys(urls))
+
+
+def _token_of(url: str, given: object) -> str:
+    if not isinstance(given, Mapping):
+        return checked_token(given, Path.cwd())
+    if url not in given:
+        raise InputError(f"token: there is none for {server_url(url)}; give one for each URL")
+    return checked_token(given[url], Path.cwd())
 
 
 def _submitted(name: str, content: bytes, params: Params) -> SubmittedGenome:

@@ -29,7 +29,8 @@ from pipeline.remote.server import Server
 from pipeline.remote.servers import open_on
 from pipeline.remote.submissions import Batch, Closing, RemoteSubmissions, Submission, Withdrawal, Work
 
-POLL_WAIT_S = 20.0  #: for which a server keeps a request for results
+#: For which a server keeps a request for results; then it is asked what the generation is doing.
+POLL_WAIT_S = 5.0
 PAGE_GENOMES = 500
 _LOOKED_AFTER = 1  #: genomes that are asked for when no result has come for so long
 _CONFLICTS_MAX = 3  #: in a row, while the generation is open

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -19,10 +19,18 @@ from pipeline.errors import ConflictError, FarmClosed, InputError, NotFoundError
 from pipeline.remote.http_connections import HttpConnections, tls_context
 from pipeline.remote.retry import Patience
 from pipeline.remote.server import Server
-from pipeline.remote.server_url import ServerUrl, server_url
+from pipeline.remote.server_url import ServerUrl
 
 _CLOSED_PAUSE_S = 0.05
 _HEALTH_PAUSE_S = 1.0  #: between two looks at servers of which none is healthy
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A server, and the token for it."""
+
+    url: ServerUrl
+    token: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +44,19 @@ class RemoteOpening:
 class Servers:
     """The servers, from `connect` to the end of its block."""
 
-    def __init__(self, urls: object, token: str, ca_file: Path | None, timeout_s: float) -> None:
-        """Does not connect yet. Raises InputError: a URL or the file cannot be used."""
-        given = [urls] if isinstance(urls, str) else list(urls) if isinstance(urls, Sequence) else []
-        if not given:
-            raise InputError("connect: give the URL of a server, such as https://farm.example:8765, or several")
-        self._urls = list(dict.fromkeys(map(server_url, given)))
-        needs_tls = ca_file is not None or any(url.is_encrypted for url in self._urls)
+    def __init__(self, places: Sequence[Place], ca_file: Path | None, timeout_s: float) -> None:
+        """Does not connect yet. Raises InputError: the file cannot be used."""
+        needs_tls = ca_file is not None or any(place.url.is_encrypted for place in places)
         self._tls: ssl.SSLContext | None = tls_context(ca_file) if needs_tls else None
-        self._token = token
+        self._tokens = {place.url: place.token for place in places}
         self.patience = Patience(tries_max=None, away_s_max=timeout_s)
         self._closed = threading.Event()
-        self._all = [self.connected(url, self._closed) for url in self._urls]
+        self._all = [self.connected(url, self._closed) for url in self._tokens]
         self._turn = 0
 
     def connected(self, url: ServerUrl, closed: threading.Event) -> Server:
         """Connections of their own to a server; its waiting ends with the event."""
-        return Server(url, HttpConnections(url, self._tls, self._token), closed)
+        return Server(url, HttpConnections(url, self._tls, self._tokens[url]), closed)
 
     @property
     def first(self) -> Server:

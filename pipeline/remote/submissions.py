@@ -215,6 +215,7 @@ class RemoteSubmissions:
                 return self._withdrawals.popleft()
             if not self._unsent:
                 self._is_closed = True
+                self._changed.notify_all()
                 return Closing()
             chosen, size_bytes = list[Submission](), 0
             for submission in islice(self._unsent.values(), BATCH_GENOMES_MAX):
