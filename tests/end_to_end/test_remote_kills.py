@@ -57,7 +57,9 @@ with connect(url, token=f"file:{folder / 'token'}") as farm:
 
 def genomes(folder: Path, generation: int) -> Mapping[str, bytes]:
     """The genomes of a generation; one plays until its gate is opened."""
-    found = {f"g{n:02d}": {"n": n, "generation": generation, "seconds": 0.02} for n in range(GENOMES)}
+    found: dict[str, dict[str, object]] = {
+        f"g{n:02d}": {"n": n, "generation": generation, "seconds": 0.02} for n in range(GENOMES)
+    }
     found["gated"] = {"until": str(folder / f"gate-{generation}")}
     return {name: json.dumps(orders).encode() for name, orders in found.items()}
 
