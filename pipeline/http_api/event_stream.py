@@ -21,7 +21,6 @@ class EventStream:
         feed: EventFeed,
         read: Callable[[int, int], Awaitable[EventPage]],
         is_over: Callable[[], bool],
-        heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         """Creates a stream.
 
@@ -29,7 +28,7 @@ class EventStream:
             read: the events after a fact, at most so many. It raises PipelineError.
             is_over: whether the stream is to end: the server ends, or the token is no longer valid.
         """
-        self._feed, self._read, self._is_over, self._heartbeat_s = feed, read, is_over, heartbeat_s
+        self._feed, self._read, self._is_over = feed, read, is_over
 
     async def lines(self, first: EventPage) -> AsyncIterator[bytes]:
         """The stream, which begins with a page that was read. If the ledger cannot be read, it ends."""
@@ -42,8 +41,8 @@ class EventStream:
                     yield b"".join(map(_encoded, page.items))
                     spoken_at = clock()
                 else:
-                    await self._feed.beyond(mark, spoken_at + self._heartbeat_s - clock())
-                    if clock() >= spoken_at + self._heartbeat_s:
+                    await self._feed.beyond(mark, spoken_at + HEARTBEAT_S - clock())
+                    if clock() >= spoken_at + HEARTBEAT_S:
                         yield b":\n\n"
                         spoken_at = clock()
                 mark, after = self._feed.mark(), page.next
