@@ -107,7 +107,7 @@ class PlayedGeneration:
     @property
     def failure(self) -> BaseException | None:
         """Why the host cannot be used any more: playing has raised this error."""
-        return self._playing.exception() if self._playing.done() else None
+        return self._playing.exception() if self._ended is not None else None
 
     @property
     def waiting(self) -> int:

@@ -6,6 +6,7 @@ detected when it is read and never skipped. Queries use only columns; bodies are
 """
 
 import contextlib
+import os
 import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from inbox_agent.protocol.layout import clean
+from inbox_agent.system.atomic_file import flush_names
 from pipeline.core.facts import Entry, EpochOpened, EpochRaised, Fact, encode_facts, kind_of
 from pipeline.errors import HostError, InputError, LedgerError, PipelineError
 from pipeline.paths import LEDGER_FILE
@@ -67,6 +69,8 @@ class Ledger:
         if read_only:
             return ReadConnection(self.path)
         folder.mkdir(parents=True, exist_ok=True)
+        if not self.path.exists():
+            _create(self.path)
         return sqlite3.connect(self.path, timeout=10, isolation_level=None)
 
     def _failure(self, error: Exception, what: str = "") -> PipelineError:
@@ -86,7 +90,7 @@ class Ledger:
         The usual connections change files: a writer merges a write-ahead log that a killed host left, a reader creates
         an empty one. `immutable` reads only the file, which is the whole ledger if there is no such log.
         """
-        how = "mode=ro" if log_of(self.path).exists() else "immutable=1"
+        how = "mode=ro" if log_of(self.path).exists() else "mode=ro&immutable=1"
         with (
             contextlib.suppress(sqlite3.Error, UnicodeError),
             contextlib.closing(connect_to_read(self.path, how)) as db,
@@ -228,6 +232,24 @@ class Ledger:
         return int(count)
 
 
+def _create(path: Path) -> None:
+    """Creates a ledger without facts. It gets its name when it is complete: others may look for it at any moment."""
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)  # of a host that was killed
+    with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
+        db.execute("PRAGMA synchronous=FULL")
+        _add_schema(db)
+    os.replace(new, path)
+    flush_names(path.parent)
+
+
+def _add_schema(db: sqlite3.Connection) -> None:
+    # In one transaction: a host that is killed in between must not leave half a ledger.
+    db.executescript(f"BEGIN;PRAGMA application_id={_APPLICATION_ID};{_FARM}{SCHEMA}")
+    db.execute("INSERT INTO farm VALUES (?, ?, 0)", (secrets.token_hex(8), VERSION))
+    db.execute("COMMIT")
+
+
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
     """Creates the schema in an empty file; leaves any other database unchanged. Raises LedgerError, sqlite3.Error."""
     (mark,) = db.execute("PRAGMA application_id").fetchone()
@@ -237,10 +259,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA journal_mode=WAL")
     db.execute("PRAGMA synchronous=FULL")
     if not tables:
-        # In one transaction: a host that is killed in between must not leave half a ledger.
-        db.executescript(f"BEGIN;PRAGMA application_id={_APPLICATION_ID};{_FARM}{SCHEMA}")
-        db.execute("INSERT INTO farm VALUES (?, ?, 0)", (secrets.token_hex(8), VERSION))
-        db.execute("COMMIT")
+        _add_schema(db)
 
 
 def has_ledger(folder: Path) -> bool:

@@ -82,7 +82,7 @@ class ReadConnection:
         """A copy in memory; None if the file may have been changed meanwhile."""
         copy = sqlite3.connect(":memory:", check_same_thread=False)
         try:
-            source = connect_to_read(self._path, "immutable=1")
+            source = connect_to_read(self._path, "mode=ro&immutable=1")
             try:
                 source.backup(copy)
             finally:
@@ -117,7 +117,7 @@ def log_of(path: Path) -> Path:
 
 
 def connect_to_read(path: Path, how: str) -> sqlite3.Connection:
-    """A plain connection; `how` is `mode=ro` or `immutable=1`. Raises sqlite3.Error."""
+    """A plain connection; `how` is `mode=ro`, also with `immutable=1`. Raises sqlite3.Error."""
     return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=10, check_same_thread=False)
 
 

@@ -4,7 +4,10 @@ Two guests run evaluations; the hypervisor stops them, their kernels panic, thei
 once.
 """
 
+import random
 import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -107,16 +110,9 @@ def test_qemu_machines_recover_from_every_fault(capsys: pytest.CaptureFixture[st
 @pytest.mark.timeout(900)
 def test_guest_plays_deployed_evaluator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A guest that accepts evaluators gets a changed one over SMB, and plays it also after a power failure."""
-    name, changed = "vm-1", tmp_path / "changed"
-    shutil.copytree(LANDER, changed, ignore=shutil.ignore_patterns("__pycache__"))
-    with (changed / "evaluator.py").open("a") as module:
-        module.write("\n\ndef play_more(genome, trial):\n    played = play(genome, trial)\n")
-        module.write("    return {**played, 'fitness': played['fitness'] + 1000.0}\n")
+    name, changed = "vm-1", _changed_lander(tmp_path, 1)
     with vm_farm(name) as farm:
-        settings = farm.root / "pipeline.toml"
-        settings.write_text(settings.read_text().replace("evaluator:play", "evaluator:play_more"))
-        plain = farm.fitness
-        monkeypatch.setattr(farm, "fitness", lambda genome, seed: plain(genome, seed) + 1000.0)
+        _expect_edition(farm, 1, monkeypatch)
         _start_with_accepting_agent(farm, name)
 
         code, out = farm.run("deploy", str(changed), "--wait", "240", within_s=300)
@@ -130,6 +126,61 @@ def test_guest_plays_deployed_evaluator(tmp_path: Path, monkeypatch: pytest.Monk
 
         assert {row["evaluator"] for row in farm.results(2).values()} == played
         assert "deploy" not in farm.harness.in_guest(name, "ls /srv/exchange/inbox")
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", [3])
+def test_deployment_to_guest_survives_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Of the command, of the agent, and a power failure, each in the middle of it; no generation mixes versions."""
+    name, dice, versions = "vm-1", random.Random(seed), set[str]()
+    with vm_farm(name) as farm:
+        _start_with_accepting_agent(farm, name)
+        faults: list[Callable[[VmFarm, str], None]] = [_kill_agent, _cut_power, _kill_agent, _cut_power]
+        for edition, strike in enumerate(faults, start=1):
+            changed = _changed_lander(tmp_path, edition)
+            _expect_edition(farm, edition, monkeypatch)
+            _kill_after(farm.start("deploy", str(changed)), dice.uniform(0.5, 4.0))
+
+            deploy = farm.start("deploy", str(changed), "--wait", "240")
+            eventually(lambda: False, dice.uniform(0.0, 4.0))
+            strike(farm, name)
+            code, out = farm.wait_for_end(deploy, 300)
+            assert code == 0, out
+            _play_generation(farm, edition)
+
+            played = {row["evaluator"] for row in farm.results(edition).values()}
+            assert len(played) == 1
+            assert not played & versions
+            versions |= played
+
+
+def _kill_after(command: "subprocess.Popen[bytes]", seconds: float) -> None:
+    eventually(lambda: command.poll() is not None, seconds)
+    command.kill()
+    command.communicate()
+
+
+def _changed_lander(folder: Path, edition: int) -> Path:
+    """The files of an evaluator whose fitness is higher by 1000 for each edition."""
+    changed = folder / f"edition-{edition}"
+    shutil.copytree(LANDER, changed, ignore=shutil.ignore_patterns("__pycache__"))
+    with (changed / "evaluator.py").open("a") as module:
+        module.write("\n\ndef play_more(genome, trial):\n    played = play(genome, trial)\n")
+        module.write(f"    return {{**played, 'fitness': played['fitness'] + {1000.0 * edition}}}\n")
+    return changed
+
+
+def _expect_edition(farm: VmFarm, edition: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The farm's results are checked with the fitness of this edition from now on."""
+    settings = farm.root / "pipeline.toml"
+    settings.write_text(settings.read_text().replace("'evaluator:play'", "'evaluator:play_more'"))
+    plain = type(farm).fitness
+    monkeypatch.setattr(farm, "fitness", lambda genome, seed: plain(farm, genome, seed) + 1000.0 * edition)
+
+
+def _kill_agent(farm: VmFarm, name: str) -> None:
+    """`kill -9` of the agent and its game; its service starts it again."""
+    farm.harness.in_guest(name, "pkill -9 -f [i]nbox_agent || true")
 
 
 def _start_with_accepting_agent(farm: VmFarm, name: str) -> None:

@@ -1,6 +1,7 @@
 """The ledger for a user who may not write it: while a host runs, after it ended, and after it was killed."""
 
 import contextlib
+import secrets
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,22 @@ def reads(folder: Path) -> list[Entry]:
         return list(ledger.entries())
     finally:
         ledger.close()
+
+
+def test_ledger_that_is_being_made_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that looks at this moment finds no ledger, and not a damaged one; a host that is killed leaves none."""
+    seen = list[bool]()
+
+    def look(count: int) -> str:
+        seen.append(ledgers.has_ledger(tmp_path))
+        return "ab" * count
+
+    monkeypatch.setattr(secrets, "token_hex", look)
+
+    Ledger(tmp_path).close()
+
+    assert seen == [False]
+    assert reads(tmp_path) == []
 
 
 class OtherReader:
