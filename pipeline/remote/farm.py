@@ -17,16 +17,17 @@ from pathlib import Path
 from typing import NoReturn
 
 from inbox_agent.protocol.layout import Setting
-from pipeline.control.operations import GenerationStatus, GenomePage, GenomeResult, ProjectStatus, SubmittedGenome
+from pipeline.control.operations import GenerationStatus, GenomeResult, ProjectStatus, SubmittedGenome
 from pipeline.core.params import NO_PARAMS, Params, checked_params, genome_params
 from pipeline.core.runs import generation_number
 from pipeline.errors import FarmClosed, GenomeError, InputError, PipelineError, RemoteError
 from pipeline.host.genome_fitness import Fitness
 from pipeline.host.no_farm import NoFarm
 from pipeline.remote.access import checked_token
-from pipeline.remote.generation import PAGE_GENOMES, RemoteGeneration
+from pipeline.remote.generation import RemoteGeneration
 from pipeline.remote.pages import fitness_of, progress_of, table_of_results
 from pipeline.remote.problems import said
+from pipeline.remote.project import genomes_of
 from pipeline.remote.retry import Patience
 from pipeline.remote.server import Server
 from pipeline.remote.server_url import server_url
@@ -215,19 +216,7 @@ class RemoteFarm:
 
     def _results(self) -> Iterator[GenomeResult]:
         """The genomes of the generation, as the server knows them."""
-        if self._played is None:
-            return
-        server, number, after = self._server, self._played.number, 0
-        while True:
-            query = {"after": after, "limit": PAGE_GENOMES}
-            path = ("GET", "generations", number, "genomes")
-            page = server.ask(GenomePage, *path, query=query, patience=self._patience)
-            yield from page.items
-            if page.next is None:
-                return
-            if page.generation != number or page.next <= after:
-                raise server.nonsense("the page of genomes is another one")
-            after = page.next
+        return iter(()) if self._played is None else genomes_of(self._server, self._played.number, self._patience)
 
     @contextmanager
     def _opened_generation(

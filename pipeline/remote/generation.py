@@ -24,6 +24,7 @@ from pipeline.control.operations import (
 )
 from pipeline.errors import ConflictError, FarmClosed, GenomeError, InputError, NotFoundError, StalledError
 from pipeline.remote.problems import said
+from pipeline.remote.project import PAGE_GENOMES
 from pipeline.remote.retry import Patience
 from pipeline.remote.server import Server
 from pipeline.remote.servers import open_on
@@ -31,7 +32,6 @@ from pipeline.remote.submissions import Batch, Closing, RemoteSubmissions, Submi
 
 #: For which a server keeps a request for results; then it is asked what the generation is doing.
 POLL_WAIT_S = 5.0
-PAGE_GENOMES = 500
 _LOOKED_AFTER = 1  #: genomes that are asked for when no result has come for so long
 _CONFLICTS_MAX = 3  #: in a row, while the generation is open
 _PAUSE_S = 0.05  #: after a request for results that was answered at once without any

@@ -1,6 +1,6 @@
 """What a server says of genomes and generations, as the values that an open farm gives. No I/O."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pipeline.control.operations import GenerationState, GenerationStatus, GenomeResult, WorkerStatus
@@ -32,6 +32,19 @@ def fitness_of(result: GenomeResult) -> Fitness:
 
 def table_of_results(results: Sequence[GenomeResult]) -> Table:
     """The genomes with the columns of `results.csv`."""
+    params, metrics = _columns(results)
+    columns = (*_COLUMNS, *params.values(), *metrics.values())
+    return table_of(columns, (_row(result, params, metrics) for result in results))
+
+
+def result_rows_of(results: Sequence[GenomeResult]) -> Iterator[dict[str, Any]]:
+    """The genomes as rows of a table; none has a column that it has no value for."""
+    params, metrics = _columns(results)
+    return (_row(result, params, metrics) for result in results)
+
+
+def _columns(results: Sequence[GenomeResult]) -> tuple[dict[str, str], dict[str, str]]:
+    """The columns of params and of metrics."""
     params = {name: f"param_{name}" for name in _names(result.params for result in results)}
     metrics = dict[str, str]()
     for name in _names(result.metrics for result in results):
@@ -39,8 +52,7 @@ def table_of_results(results: Sequence[GenomeResult]) -> Table:
         while column in _COLUMNS or column == "generation" or column.startswith("param_"):
             column = f"metric_{column}"
         metrics[name] = column
-    columns = (*_COLUMNS, *params.values(), *metrics.values())
-    return table_of(columns, (_row(result, params, metrics) for result in results))
+    return params, metrics
 
 
 def progress_of(
@@ -101,10 +113,18 @@ def _names(found: Iterable[Iterable[str]]) -> list[str]:
 
 
 def _row(result: GenomeResult, params: dict[str, str], metrics: dict[str, str]) -> dict[str, Any]:
-    row: dict[str, Any] = {name: getattr(result, name) for name in ("fitness", "evaluator", "sha256")}
-    row |= {"genome": result.name, "status": str(result.status), "reason": said(result.reason)}
-    row |= {"trials": len(result.trials), "attempts": len(result.attempts), "seconds": None}
-    row["trials_completed"] = sum(trial is not None for trial in result.trials)
+    row: dict[str, Any] = {
+        "genome": result.name,
+        "fitness": result.fitness,
+        "status": str(result.status),
+        "trials": len(result.trials),
+        "trials_completed": sum(trial is not None for trial in result.trials),
+        "attempts": len(result.attempts),
+        "seconds": None,
+        "evaluator": said(result.evaluator),
+        "reason": said(result.reason),
+        "sha256": said(result.sha256),
+    }
     row |= {params[name]: value for name, value in result.params.items()}
     row |= {metrics[name]: value for name, value in result.metrics.items()}
     return row

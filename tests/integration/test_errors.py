@@ -148,6 +148,10 @@ def with_a_file_in_place_of_the_results(root: Path) -> list[str]:
     return ["run", "--gen", "1"]
 
 
+def of_a_server_that_is_off(_root: Path) -> list[str]:
+    return ["status", "--remote", f"http://127.0.0.1:{free_port()}"]
+
+
 def with_a_damaged_ledger(root: Path) -> list[str]:
     (root / "state").mkdir()
     (root / "state/ledger.db").write_bytes(b"no ledger at all" * 1000)
@@ -174,6 +178,7 @@ CASES: list[tuple[type[PipelineError], Callable[[Path], list[str]]]] = [
     (TakeOverError, with_a_share_that_is_not_there),
     (BundleError, into_a_folder_that_is_not_empty),
     (VmError, of_machines_on_a_host_that_is_off),
+    (RemoteError, of_a_server_that_is_off),
     (HostError, with_a_file_in_place_of_the_state_folder),
     (HostError, with_a_file_in_place_of_the_snapshots),
     (HostError, with_a_file_in_place_of_the_results),
@@ -188,7 +193,7 @@ def test_command_exits_with_code_of_error(
 ) -> None:
     """The error has that class, its message is on standard error, and the command exits with its code."""
     new_project.init(tmp_path)
-    command = [*prepare(tmp_path), *([] if kind is BundleError else ["--root", str(tmp_path)])]
+    command = [*prepare(tmp_path), *([] if kind in (BundleError, RemoteError) else ["--root", str(tmp_path)])]
     try:
         with pytest.raises(PipelineError) as raised:
             main.commands.main(command, standalone_mode=False)

@@ -159,6 +159,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "pipeline.remote": (
         "inbox_agent.protocol.layout",
+        "inbox_agent.protocol.printable",
         "pipeline.control.operations",
         "pipeline.core.params",
         "pipeline.core.runs",

@@ -66,6 +66,7 @@ ONE_PLACE = {
         "pipeline.cli.options",
         "pipeline.cli.play",
         "pipeline.cli.prune",
+        "pipeline.cli.remote",
         "pipeline.cli.serve",
         "pipeline.cli.service",
         "pipeline.cli.token",
