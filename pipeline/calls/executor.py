@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
 import cloudpickle
 
@@ -28,6 +28,9 @@ from pipeline.errors import EvaluationFailed, InputError, disk_errors
 from pipeline.host.genome_fitness import Fitness
 from pipeline.host.no_farm import NoFarm
 from pipeline.paths import ProjectPaths
+
+if TYPE_CHECKING:
+    from pipeline.remote import RemoteFarm
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,7 +54,7 @@ class Shared:
 class FarmExecutor(Executor):
     """Created by `open_executor`. Any thread may call; calls are played in any order, each exactly once."""
 
-    def __init__(self, farm: OpenFarm, folder: Path, failed: Any) -> None:
+    def __init__(self, farm: "OpenFarm | RemoteFarm", folder: Path, failed: Any) -> None:
         self.farm = farm  #: for its progress, workers and results
         self._folder, self._failed = folder, failed
         self.workers = len(farm.workers)  #: how many
@@ -68,9 +71,8 @@ class FarmExecutor(Executor):
             InputError: the call cannot be pickled. GenomeError: the run that is resumed has made another call.
             RuntimeError: the executor was shut down.
         """
-        if self._is_shut_down:
-            raise RuntimeError("cannot schedule new futures after shutdown")
-        return _CallFuture(self.farm.submit(pickled(Call(fn, args, kwargs))), self._failed)
+        self._refuse_after_shutdown()
+        return self._submitted(pickled(Call(fn, args, kwargs)))
 
     def starmap(self, fn: Callable[..., T], arguments: Iterable[Iterable[Any]]) -> list[T]:
         """The values of `fn(*a)` for each of the arguments, in their order. If one fails the others are cancelled."""
@@ -103,6 +105,26 @@ class FarmExecutor(Executor):
         """Refuses further calls; the block of `open_executor` waits for those that were made."""
         self._is_shut_down = True
 
+    def _refuse_after_shutdown(self) -> None:
+        if self._is_shut_down:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+    def _submitted(self, call: bytes) -> Future[Any]:
+        return _CallFuture(self.farm.submit(call), self._failed, self._value)
+
+    def _value(self, fitness: Fitness) -> Any:
+        """The value of a call that was played. Raises EvaluationFailed: it has none."""
+        if fitness.value is None:
+            raise EvaluationFailed(fitness.reason.removeprefix("trial 1: "))  # a call has no other
+        if fitness.files is None:
+            raise EvaluationFailed(
+                "its value was not kept: it was pruned, or the budgets of artifacts in [limits] are used up"
+            )
+        try:
+            return read_value(fitness.files)
+        except (OSError, ValueError) as error:
+            raise EvaluationFailed(f"its value cannot be read: {error}") from error
+
     def __reduce__(self) -> tuple[type[NoFarm], tuple[()]]:
         """In a call it is a stand-in: a library's toolbox that holds its executor can be pickled."""
         return NoFarm, ()
@@ -111,9 +133,9 @@ class FarmExecutor(Executor):
 class _CallFuture(Future[T]):
     """The future of a call: its value, made from the fitness of its genome."""
 
-    def __init__(self, genome: Future[Fitness], failed: Any) -> None:
+    def __init__(self, genome: Future[Fitness], failed: Any, value: Callable[[Fitness], T]) -> None:
         super().__init__()
-        self._genome, self._failed = genome, failed
+        self._genome, self._failed, self._value_of = genome, failed, value
         genome.add_done_callback(self._finish)
 
     def cancel(self) -> bool:
@@ -139,18 +161,9 @@ class _CallFuture(Future[T]):
             self.set_exception(failed)
 
     def _value(self, fitness: Fitness) -> T:
-        if fitness.value is None:
-            if self._failed is RAISE:
-                raise EvaluationFailed(fitness.reason.removeprefix("trial 1: "))  # a call has no other
+        if fitness.value is None and self._failed is not RAISE:
             return self._failed  # type: ignore[no-any-return]
-        if fitness.files is None:
-            raise EvaluationFailed(
-                "its value was not kept: it was pruned, or the budgets of artifacts in [limits] are used up"
-            )
-        try:
-            return read_value(fitness.files)  # type: ignore[no-any-return]
-        except (OSError, ValueError) as error:
-            raise EvaluationFailed(f"its value cannot be read: {error}") from error
+        return self._value_of(fitness)
 
 
 @contextmanager

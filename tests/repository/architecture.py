@@ -178,6 +178,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "pipeline.host.genome_fitness",
         "pipeline.host.no_farm",
         "pipeline.paths",
+        "pipeline.remote",
     ),
     "pipeline.contrib": ("pipeline.calls.executor",),
     "pipeline": (
