@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.http_api.problems import Problem, bad_input, response_of
+from pipeline.ui.connections import HEAD_BYTES_MAX
 from pipeline.ui.own_names import is_own_name, is_same_origin, name_in
 
 _HEADERS = {
@@ -48,6 +49,10 @@ class Guard:
         if not is_own_name(name_in(headers.get("host")), self._host, self._names):
             reason = "not a name of this server; ask it by its address, or start it with --name"
             raise Problem(421, "foreign-host", reason)
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > HEAD_BYTES_MAX:
+            raise Problem(431, "large-headers", f"the headers have more than {HEAD_BYTES_MAX} bytes; send less")
+        if scope["http_version"] not in ("1.0", "1.1"):
+            raise bad_input("this server speaks HTTP/1.1")
         for name in _ONCE:
             if names.count(name) > 1:
                 raise bad_input(f"{name.decode()}: given twice; give it once")

@@ -13,8 +13,8 @@ from pipeline.http_api.problems import MEDIA_TYPE, TITLES, ProblemDetails
 _ABOUT = """\
 Control of one project over HTTP. Every request but `/v1/health` and `/v1/openapi.json` needs a token in
 `Authorization: Bearer TOKEN`. All requests may be repeated; `429` and `503` have `Retry-After`."""
-_ALWAYS = (400, 401, 403, 408, 413, 421, 429, 500, 503)  #: problems that every request with a token may have
-_OF_ALL = (400, 403, 421, 500, 503)
+_ALWAYS = (400, 401, 403, 408, 413, 421, 429, 431, 500, 503)  #: problems that every request with a token may have
+_OF_ALL = (400, 403, 421, 431, 500, 503)
 _CHANGE = (415, 501)
 
 

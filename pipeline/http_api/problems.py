@@ -112,6 +112,7 @@ TITLES = {
     421: "The name is not one of this server",
     422: "The genome was refused",
     429: "There is no room for it now",
+    431: "The headers are too large",
     500: "A defect of this program",
     501: "The project is not controlled here",
     503: "It cannot be answered now",

@@ -78,7 +78,7 @@ class WebServer:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,  # no proxy is expected, and a client could choose its address
-                limit_concurrency=CONNECTIONS_MAX + 1,
+                limit_concurrency=4 * CONNECTIONS_MAX,  # those that are being cut off count until then
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=_SHUTDOWN_LIMIT_S,
                 h11_max_incomplete_event_size=HEAD_BYTES_MAX,
@@ -119,9 +119,11 @@ class _Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._head_timer = self.loop.call_later(HEAD_LIMIT_S, self._cut_without_request)
+        self._made_at = self.loop.time()
         if len(self.connections) > CONNECTIONS_MAX:
-            idle = (other for other in self.connections if other is not self and _is_idle(other))
-            next(idle, self).transport.abort()
+            idle = [each for each in self.connections if _is_idle(each) and not each.transport.is_closing()]
+            # those that never had a request go first: a client may be about to use another one again
+            min(idle, key=lambda each: (each.cycle is not None, each._made_at), default=self).transport.abort()  # type: ignore[union-attr]
 
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in (self._head_timer, self._write_timer):
@@ -137,6 +139,16 @@ class _Connection(H11Protocol):
         if self._write_timer is not None:
             self._write_timer.cancel()
         super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answers what is no HTTP. A request that was being read or answered ends as if its client were gone."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            if self.cycle.response_started:
+                self.transport.close()
+                return
+        super().send_400_response(msg)
 
     def handle_events(self) -> None:
         super().handle_events()

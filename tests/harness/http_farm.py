@@ -67,11 +67,11 @@ class HttpFarm:
             return received(connection)
 
     def head(self, line: str, scope: str = "control", **headers: str) -> bytes:
-        """The head of a request, up to the empty line."""
+        """The head of a request, without the empty line after it."""
         token = {"Authorization": f"Bearer {self.secret(scope)}"} if scope else {}
         fields = {"Host": f"127.0.0.1:{self.port}", **token, **headers}
         lines = [f"{line} HTTP/1.1", *(f"{name.replace('_', '-')}: {value}" for name, value in fields.items())]
-        return "".join(f"{each}\r\n" for each in [*lines, ""]).encode("latin-1")
+        return "".join(f"{each}\r\n" for each in lines).encode("latin-1")
 
     def audit(self) -> list[dict[str, Any]]:
         """The lines of the audit log."""

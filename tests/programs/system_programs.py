@@ -37,6 +37,7 @@ PACKAGES = {
     "libatomic.so.1": "libatomic1",
     "make": "make",  # of .ci/run
     "mount": "mount",
+    "openssl": "openssl",
     "qemu-img": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
     **dict.fromkeys(("prometheus", "promtool"), "prometheus"),

@@ -150,6 +150,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "pipeline.core",
         "pipeline.errors",
         "pipeline.storage",
+        "pipeline.ui.connections",
         "pipeline.ui.own_names",
     ),
     "pipeline.mcp_server": (
