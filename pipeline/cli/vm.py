@@ -1,6 +1,6 @@
 """Command group `vm`: parses arguments and prints. Not here: the operations (`machines.fleet`)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from hyperv_ops import GuestIdentity, HyperVMachines, MachineError, Machines
 from pipeline.cli.completion import complete_worker
 from pipeline.cli.options import root_option
 from pipeline.config import Config, load_config
-from pipeline.diagnosis.template import check_template
+from pipeline.diagnosis.clones import CloneChecks, setting_differences
+from pipeline.diagnosis.template import GuestCheck, check_guest
 from pipeline.errors import ConfigError, ExitCode, InputError, VmError
 from pipeline.host.takeover import start_new_epochs
 from pipeline.machines import fleet
@@ -20,6 +21,7 @@ from pipeline.machines.connections import machines_of, require_secrets, runner_o
 from pipeline.secrets import fetch_secret
 
 _Command = Callable[..., Any]
+_Findings = Callable[[Machines, Mapping[str, str]], Iterable[str]]
 
 
 class _VmGroup(click.Group):
@@ -37,7 +39,7 @@ def vm_commands() -> None:
     """Manage the workers' virtual machines by hand: make, start, stop, restore and remove them.
 
     Only machines that pipeline.toml names are touched. Exit codes: 0 done; 1 not with all of
-    them; 2 bad input.
+    them, or not all are like their template; 2 bad input.
     """
 
 
@@ -63,6 +65,10 @@ def _of_machines(*, changes: bool = True) -> Callable[[_Command], _Command]:
 
 _wait_option = click.option("--wait", is_flag=True, help="Wait until the guest is up.")
 _yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+_player_option = click.option("--player", default="player", show_default=True, help="The guest's user who plays.")
+_ignore_option = click.option(
+    "--ignore", "ignored", multiple=True, metavar="ITEM", help="Do not report this item, like gpu. May be repeated."
+)
 
 
 @vm_commands.command("create")
@@ -74,16 +80,32 @@ def create(**chosen: Any) -> int:
 
 @vm_commands.command("prepare")
 @_of_machines()
+@_player_option
+@click.option("--game-folder", default="", help=r"Where the game is in the guests; empty: it is not checked.")
+@_ignore_option
 @_yes_option
-def prepare(yes: bool, **chosen: Any) -> int:
-    """Set up new machines: boot, set name, address and password, shut down, make the clean checkpoint."""
-    root = chosen["root"]
+def prepare(yes: bool, player: str, game_folder: str, ignored: Sequence[str], **chosen: Any) -> int:
+    """Set up new machines: boot, set name, address and password, shut down, make the clean checkpoint.
+
+    On Hyper-V each is checked: its guest as by `check-template`, its settings as by `compare`.
+    What differs is printed, and the exit code is 1; the machine is set up nevertheless.
+    """
+    root, what_if = chosen["root"], chosen["what_if"]
     config = load_config(root)
-    if not chosen["what_if"]:
+    if not what_if:
         require_secrets(config, root)
-    limit_s = None if chosen["what_if"] else config.limits.boot_limit_s
-    verb = fleet.make_prepare(lambda machine: _identity(config, root, machine), limit_s)
-    return _run_command(verb, question=not yes and "Boot, rename and make a new clean checkpoint of", **chosen)
+    checks = None
+    if config.hyperv is not None and not what_if:
+        checks = CloneChecks(config, GuestCheck(player=player, game_folder=game_folder, ignored=ignored))
+    limit_s = None if what_if else config.limits.boot_limit_s
+    verb = fleet.make_prepare(
+        lambda machine: _identity(config, root, machine), limit_s, checks.look_inside if checks else None
+    )
+    question = not yes and "Boot, rename and make a new clean checkpoint of"
+    code = _run_command(verb, question=question, findings=checks.findings if checks else None, **chosen)
+    if checks and not checks.can_compare:
+        click.echo("their settings were not compared: pipeline.toml: [hyperv] template_machine is not set")
+    return code
 
 
 @vm_commands.command("start")
@@ -174,19 +196,20 @@ def compare(workers: Sequence[str], all_machines: bool, count: int | None, backe
         raise ConfigError("pipeline.toml: [hyperv] template_machine is not set; name the machine to compare with there")
     all_machines = all_machines or not (workers or count)
     chosen = fleet.choose(config, workers, all_machines=all_machines, count=count)
-    differences = machines.compare(list(chosen.values()), like)
-    for worker, machine in chosen.items():
-        for line in fleet.differences(differences.get(machine, []), like):
+    differ = setting_differences(machines, chosen, like)
+    for worker, lines in differ.items():
+        for line in lines or [f"as {like}"]:
             click.echo(f"{worker}: {line}")
-    return ExitCode.FAILED if any(differences.values()) else ExitCode.OK
+    return ExitCode.FAILED if any(differ.values()) else ExitCode.OK
 
 
 @vm_commands.command("check-template")
-@click.option("--player", default="player", show_default=True, help="The guest's user who plays.")
+@_player_option
 @click.option("--game-folder", required=True, help=r"Where the game is in the guest: C:\\game")
+@_ignore_option
 @click.option("-v", "--verbose", is_flag=True, help="Print what is correct, too.")
 @root_option
-def check_template_machine(player: str, game_folder: str, verbose: bool, root: Path) -> int:
+def check_template_machine(player: str, game_folder: str, ignored: Sequence[str], verbose: bool, root: Path) -> int:
     """Check the template's machine, item by item, and print what to fix before it is cloned.
 
     The machine is `template_machine` of [hyperv]; it must be on, its user logged on, the agent running.
@@ -194,7 +217,8 @@ def check_template_machine(player: str, game_folder: str, verbose: bool, root: P
     table = load_config(root).hyperv
     if table is None or not table.template_machine:
         raise ConfigError("pipeline.toml: [hyperv] template_machine is not set; name the template's own machine there")
-    items = check_template(template_machine(table, root), table, player, game_folder)
+    check = GuestCheck(player=player, game_folder=game_folder, ignored=ignored)
+    items = check_guest(template_machine(table, root), table.template_machine, table, check)
     for item in items:
         if verbose or not item.ok:
             click.echo(str(item))
@@ -227,6 +251,7 @@ def _run_command(
     wait: bool = False,
     question: str | bool = False,
     reverts: bool = False,
+    findings: _Findings | None = None,
 ) -> int:
     config, machines = _open(root, backend, click.echo if what_if else None)
     chosen = fleet.choose(config, workers, all_machines=all_machines, count=count)
@@ -245,7 +270,12 @@ def _run_command(
     if failed and len(chosen) > 1 and not what_if:
         which = f"not done with {', '.join(failed)}; what was done with the others stays"
         click.echo(f"{which}; to try again, give the same command these names only", err=True)
-    return ExitCode.FAILED if failed else ExitCode.OK
+    ready = {worker: machine for worker, machine in chosen.items() if worker not in failed}
+    found = False
+    for line in findings(machines, ready) if findings and ready else ():
+        found = True
+        click.echo(line, err=True)
+    return ExitCode.FAILED if failed or found else ExitCode.OK
 
 
 def _identity(config: Config, root: Path, machine: str) -> GuestIdentity:

@@ -1,4 +1,7 @@
-"""`pipeline vm check-template`: checks each requirement of the template guide inside the machine."""
+"""Checks each requirement of the template guide inside a machine: the template's own, or a clone of it."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import orjson
 from msgspec import Struct, ValidationError, convert, field
@@ -21,20 +24,37 @@ class _TemplateItem(Struct, frozen=True):
     fix: str = field(name="cure")
 
 
-def check_template(machines: Machines, table: HyperVTable, player: str, game_folder: str) -> list[CheckResult]:
-    """Copies the check script into the guest of `template_machine` and runs it. Raises MachineError."""
-    machine = table.template_machine
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestCheck:
+    """What is checked in a guest. Empty texts: the check's own defaults."""
+
+    player: str = ""  #: the guest's user who plays
+    game_folder: str = ""  #: empty: not checked
+    share: str = ""
+    share_account: str = ""
+    ignored: Collection[str] = ()  #: items that are not reported
+
+
+def check_guest(machines: Machines, machine: str, table: HyperVTable, check: GuestCheck) -> list[CheckResult]:
+    """Copies the check script into the guest of a machine and runs it. Raises MachineError."""
     machines.send(machine, (script_folder() / SCRIPT).read_bytes(), GUEST_PATH)
     arguments = ["-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass", "-File", GUEST_PATH]
-    arguments += ["-Player", player, "-GameFolder", game_folder, "-Task", table.task]
-    arguments += ["-Subnet", table.network] if table.network else []
+    given = {
+        "-Player": check.player,
+        "-GameFolder": check.game_folder,
+        "-Share": check.share,
+        "-ShareAccount": check.share_account,
+        "-Task": table.task,
+        "-Subnet": table.network,
+    }
+    arguments += [word for name, value in given.items() if value for word in (name, value)]
     ran = machines.run(machine, "powershell.exe", arguments, LIMIT_S)
     try:
         items = convert(orjson.loads(ran.output.strip().lstrip("\ufeff")), list[_TemplateItem])
     except (orjson.JSONDecodeError, ValidationError) as error:
         reason = f"{SCRIPT} ended with {ran.exit_code} and said: {one_line(ran.output)}"
         raise MachineError(machine, reason) from error
-    return [_result(item) for item in items]
+    return [_result(item) for item in items if item.item not in check.ignored]
 
 
 def _result(item: _TemplateItem) -> CheckResult:

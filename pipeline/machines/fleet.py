@@ -103,8 +103,15 @@ def create(machines: Provisioning, machine: str) -> str:
     return "; warning: ".join((there, *map(one_line, warnings)))
 
 
-def make_prepare(identity_of: Callable[[str], GuestIdentity], limit_s: float | None) -> Verb:
-    """Boots, sets the identity, shuts down, makes the clean checkpoint. Repeatable; without a limit, boots unwaited."""
+def make_prepare(
+    identity_of: Callable[[str], GuestIdentity],
+    limit_s: float | None,
+    look_inside: Callable[[Machines, str], None] | None = None,
+) -> Verb:
+    """Boots, sets the identity, shuts down, makes the clean checkpoint. Repeatable; without a limit, boots unwaited.
+
+    `look_inside` is called when the guest has its identity, and may be restarting for it.
+    """
     boot = start if limit_s is None else with_wait(start, limit_s)
 
     def prepare(machines: Machines, machine: str) -> str:
@@ -112,6 +119,8 @@ def make_prepare(identity_of: Callable[[str], GuestIdentity], limit_s: float | N
         try:
             boot(machines, machine)
             machines.identify(machine, identity)
+            if look_inside is not None:
+                look_inside(machines, machine)
             if not machines.shutdown(machine, SHUTDOWN_LIMIT_S):  # it was rebooting for its new name
                 stop(machines, machine)
             machines.checkpoint(machine)
@@ -138,11 +147,16 @@ def identity_of(config: Config, machine: str, password: Callable[[WorkerTable], 
     address, network = _address(config, machine)
     return GuestIdentity(
         computer=computer,
-        share_account=table.account.rpartition("\\")[2].partition("@")[0],
+        share_account=account_of(table),
         share_password=password(table),
         address=str(address),
         prefix_length=network.prefixlen,
     )
+
+
+def account_of(table: WorkerTable) -> str:
+    """The account of a worker's share, as the guest names it: without a domain."""
+    return table.account.rpartition("\\")[2].partition("@")[0]
 
 
 def _address(config: Config, machine: str) -> tuple[ipaddress.IPv4Address, ipaddress.IPv4Network]:
@@ -255,9 +269,7 @@ def status_table(statuses: Sequence[tuple[str, MachineInfo | None]]) -> str:
 
 
 def differences(found: Sequence[Difference], like: str) -> list[str]:
-    """The output of `vm compare` for one machine."""
-    if not found:
-        return [f"as {like}"]
+    """The lines of one machine that differs from machine `like`; none if it does not."""
     return [one_line(f"{one.what} is {one.found or 'none'}, of {like} {one.wanted or 'none'}") for one in found]
 
 

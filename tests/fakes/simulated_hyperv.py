@@ -78,6 +78,7 @@ class SimulatedHyperV:
         self.missing: set[str] = set()  #: any of template, switch, space, hyperv, rights
         self.template: object = []  #: what Test-FarmTemplate.ps1 returns in a guest
         self.template_arguments: list[str] = []  #: the arguments that it got
+        self.before_check: Callable[[], None] = lambda: None  #: called each time before it runs
         self.warnings: list[str] = []  #: warnings of New-FarmVM
         self.booting_max = 0  #: the most machines that booted at once
         self.stuck_s = 0.3  #: how long the worker process gets to end by itself: half of the script's limit
@@ -351,6 +352,7 @@ class SimulatedHyperV:
         with self._vm(Name) as vm:
             self._need_guest(vm)
             if FilePath == "powershell.exe":  # there is no PowerShell here; the simulated guest returns the report
+                self.before_check()
                 self.template_arguments = ArgumentList
                 return {"name": Name, "exit_code": 0, "output": orjson.dumps(self.template).decode()}
             ran = self._guests.run(Name, FilePath, ArgumentList, float(other["TimeoutSeconds"]))

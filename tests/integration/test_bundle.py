@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -75,10 +76,10 @@ class Vm:
             folder.mkdir(parents=True)
         (self.game / "game.py").write_text(GAME)
 
-    def install(self, evaluator: dict[str, Any], allowed_signers: str = "") -> tuple[int, dict[str, str]]:
+    def install(self, evaluator: dict[str, Any], allowed_signers: str = "", **more: Any) -> tuple[int, dict[str, str]]:
         """Runs the installer as install-agent.ps1 does; pip has no index."""
         order: dict[str, Any] = {name: str(getattr(self, name)) for name in ("program", "game", "share")}
-        order |= {"evaluator": evaluator, "allowed_signers": allowed_signers}
+        order |= {"evaluator": evaluator, "allowed_signers": allowed_signers, **more}
         sent = base64.b64encode(json.dumps(order).encode()).decode()
         ran = subprocess.run(
             [sys.executable, "-I", self.bundle / "install.py", sent],
@@ -205,6 +206,36 @@ def test_installed_agent_evaluates_genome(vm: Vm) -> None:
         vm.program / "notes",
     ]
     assert subprocess.run(doctor, check=False).returncode == 0
+
+
+def test_installed_agent_plays_what_is_deployed(
+    vm: Vm, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Installed to accept evaluators, without a game of its own, the agent takes the first that is deployed."""
+    code, answer = vm.install({}, game="", accept_evaluators=True)
+    assert code == 0, answer
+    arguments = ["-m", "inbox_agent", "--share", str(vm.share), "--config", str(vm.program / "agent.toml")]
+    assert answer["arguments"] == subprocess.list2cmdline(arguments)
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "game.py").write_text(GAME)
+    (project / "pipeline.toml").write_text(
+        f"[evaluator]\npython = 'game:play'\n[local]\nworkers = 0\n[[worker]]\nname = 'vm-1'\nshare = '{vm.share}'\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    agent = subprocess.Popen(
+        [answer["program"], *arguments, "--state", vm.program / "notes", "--beat", "1", "--leave-with-parent"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert eventually((vm.share / "status/agent.json").exists, 20)
+        code, out, err = pipeline(capsys, "deploy", "--root", project)
+        assert (code, err) == (0, ""), out
+        assert re.search(r"^vm-1 +[0-9a-f]{16} +has deployment 1$", out, re.MULTILINE), out
+    finally:
+        agent.kill()
+        agent.communicate()
 
 
 def test_command_is_escaped_in_generated_configuration(vm: Vm) -> None:

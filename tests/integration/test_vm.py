@@ -11,7 +11,7 @@ import pytest
 
 from hyperv_ops import PowerShellRunner
 from hyperv_ops.hyperv import script_call as scripts
-from pipeline.diagnosis import shares
+from pipeline.diagnosis import clones, shares
 from pipeline.errors import ExitCode
 from pipeline.machines import connections
 from tests.harness.command_line import pipeline
@@ -26,6 +26,7 @@ Command = Callable[..., Said]
 @pytest.fixture
 def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HyperVHarness]:
     monkeypatch.setattr(shares, "BEAT_WAIT_S", 0.1)
+    monkeypatch.setattr(clones, "PAUSE_S", 0.05)
     monkeypatch.setenv("HYPERV_SECRET", PASSWORD)
     monkeypatch.setenv("GUEST_SECRET", GUEST_SECRET)
     monkeypatch.setenv("SHARE_SECRET", "Sh4re-canary")
@@ -37,6 +38,16 @@ def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HyperVH
 
 def configure(root: Path, harness: HyperVHarness, **hyperv: Any) -> None:
     (root / "pipeline.toml").write_text(harness.tables(**hyperv))
+
+
+def configure_shares(root: Path, harness: HyperVHarness, **hyperv: Any) -> str:
+    """Machines with the shares that `prepare` sets up. Returns pipeline.toml."""
+    table = "[[worker]]\naccount = 'exchange'\nsecret = 'env:SHARE_SECRET'"
+    tables = harness.tables(network="'192.168.77.0/24'", **hyperv).replace("[[worker]]", table)
+    for name in NAMES:
+        tables = tables.replace(f"share = '{harness.disks / name}'", "")
+    (root / "pipeline.toml").write_text(tables)
+    return tables
 
 
 @pytest.fixture
@@ -118,13 +129,7 @@ def test_destructive_commands_ask_for_confirmation(
 
 def test_prepare_gives_each_clone_its_identity(harness: HyperVHarness, vm: Command, tmp_path: Path) -> None:
     """Each gets its own name, address and share password, and then its clean checkpoint."""
-    tables = harness.tables(network="'192.168.77.0/24'").replace(
-        "[[worker]]", "[[worker]]\nsecret = 'env:SHARE_SECRET'"
-    )
-    tables = tables.replace("secret = 'env:SHARE_SECRET'", "account = 'exchange'\nsecret = 'env:SHARE_SECRET'")
-    for name in NAMES:
-        tables = tables.replace(f"share = '{harness.disks / name}'", "")
-    (tmp_path / "pipeline.toml").write_text(tables)
+    configure_shares(tmp_path, harness)
     vm("vm", "create", "--all")
 
     code, out, err = vm("vm", "prepare", "--all", "--yes")
@@ -134,16 +139,81 @@ def test_prepare_gives_each_clone_its_identity(harness: HyperVHarness, vm: Comma
     assert [harness.hyperv.identity(name) for name in NAMES] == [(f"vm-{n}", f"192.168.77.1{n}") for n in (1, 2, 3)]
     assert {"Sh4re-canary", GUEST_SECRET} <= harness.hyperv.secrets
     assert "canary" not in out
+    assert "their settings were not compared: pipeline.toml: [hyperv] template_machine is not set" in out
+
+
+def test_prepare_reports_settings_and_guests_that_differ_from_the_template(
+    harness: HyperVHarness, vm: Command, tmp_path: Path
+) -> None:
+    """Each clone is set up nevertheless; the exit code tells of the differences, and items may be ignored."""
+    configure_shares(tmp_path, harness, template_machine="'vm-1'")
+    vm("vm", "create", "vm-2", "vm-3")
+    agent = {"item": "agent", "ok": True, "found": "version 1", "cure": ""}
+    gpu = {"item": "gpu", "ok": False, "found": "none", "cure": "add one"}
+    harness.hyperv.template = [agent, gpu, {"item": "desktop", "ok": False, "found": "800x600", "cure": "Set-VMVideo"}]
+    harness.hyperv.set_screen("vm-1", "Single 1280x720")
+
+    code, out, err = vm(
+        *("vm", "prepare", "vm-2", "vm-3", "--yes"),
+        *("--player", "bot", "--game-folder", r"C:\game", "--ignore", "gpu"),
+    )
+
+    assert code == ExitCode.FAILED
+    assert out.splitlines() == [
+        "vm-2: is vm-2 at 192.168.77.12, off, with a clean checkpoint",
+        "vm-3: is vm-3 at 192.168.77.13, off, with a clean checkpoint",
+    ]
+    assert err.splitlines() == [
+        "vm-2: desktop: 800x600; Set-VMVideo",
+        "vm-3: desktop: 800x600; Set-VMVideo",
+        "vm-2: screen is Default, of vm-1 Single 1280x720",
+        "vm-3: screen is Default, of vm-1 Single 1280x720",
+    ]
+    asked = harness.hyperv.template_arguments
+    given = dict(zip(asked[::2], asked[1::2], strict=False)) | dict(zip(asked[1::2], asked[2::2], strict=False))
+    names = ("-Player", "-GameFolder", "-Share", "-ShareAccount", "-Subnet")
+    assert [given[name] for name in names] == ["bot", r"C:\game", "exchange", "exchange", "192.168.77.0/24"]
+    harness.hyperv.template = [agent]
+    assert vm("vm", "prepare", "vm-1", "--yes")[::2] == (ExitCode.OK, "")
+    assert "-GameFolder" not in harness.hyperv.template_arguments
+
+
+def test_prepare_waits_for_the_agent_of_a_clone(harness: HyperVHarness, vm: Command, tmp_path: Path) -> None:
+    """A clone restarts for its new name, and its user logs on some time later: until then nothing is reported."""
+    configure_shares(tmp_path, harness)
+    silent = {"item": "agent", "ok": False, "found": "no heartbeat", "cure": "log on"}
+    beats = {"item": "agent", "ok": True, "found": "version 1", "cure": ""}
+    early = {"item": "scaling", "ok": False, "found": "player is not logged on", "cure": "log on"}
+    reports = iter(["restarting", [silent, early], [beats, early], [beats]])
+    harness.hyperv.before_check = lambda: setattr(harness.hyperv, "template", next(reports))
+
+    assert vm("vm", "prepare", "vm-1", "--yes")[::2] == (ExitCode.OK, "")
+    assert next(reports, None) is None
+
+
+def test_prepare_reports_clone_whose_agent_does_not_come_up(
+    harness: HyperVHarness, vm: Command, tmp_path: Path
+) -> None:
+    """After `boot_limit_s` it is set up, and what is known is reported."""
+    configure_shares(tmp_path, harness)
+    with (tmp_path / "pipeline.toml").open("a") as file:
+        file.write("\n[limits]\nboot_limit_s = 2.0\n")
+    harness.hyperv.template = [{"item": "agent", "ok": False, "found": "no heartbeat", "cure": "log on"}]
+    code, out, err = vm("vm", "prepare", "vm-1", "--yes")
+    assert (code, err) == (ExitCode.FAILED, "vm-1: agent: no heartbeat; log on\n")
+    assert "vm-1: is vm-1 at 192.168.77.11, off, with a clean checkpoint\n" in out
+
+    harness.hyperv.template = "no JSON array"
+    code, _, err = vm("vm", "prepare", "vm-1", "--yes")
+    assert (code, err.count("\n")) == (ExitCode.FAILED, 1)
+    assert err.startswith("vm-1: its guest was not checked: Test-FarmTemplate.ps1 ended with 0 and said: ")
 
 
 def test_prepare_checks_identity_before_boot(
     harness: HyperVHarness, vm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A missing password or a too long name is found before any machine is started."""
-    table = "[[worker]]\naccount = 'exchange'\nsecret = 'env:SHARE_SECRET'"
-    tables = harness.tables(network="'192.168.77.0/24'").replace("[[worker]]", table)
-    for name in NAMES:
-        tables = tables.replace(f"share = '{harness.disks / name}'", "")
+    tables = configure_shares(tmp_path, harness)
     long = "a-name-that-windows-cuts"
     (tmp_path / "pipeline.toml").write_text(tables.replace("machine = 'vm-1'", f"machine = '{long}'"))
     code, _, err = vm("vm", "prepare", "vm-1", "--yes")

@@ -218,7 +218,7 @@ def test_documented_sections_of_cases_exist() -> None:
     source = (FOLDER / "host" / "Documents.Tests.ps1").read_text(encoding="ascii")
     headings = re.findall(r"Get-Block '([^']+)'", source)
     page = (ROOT / "docs" / "how-to" / "template-vm.md").read_text(encoding="utf-8")
-    assert len(headings) == 5
+    assert len(headings) == 6
     assert [heading for heading in headings if f"\n## {heading}\n" not in page] == []
 
 

@@ -42,12 +42,15 @@ def main(argv: list[str]) -> int:
 
 
 def install(request: dict[str, Any]) -> dict[str, str]:
-    """Installs into `request["program"]` an agent for the folders `share` and `game` that runs `evaluator`."""
+    """Installs into `request["program"]` an agent for the folders `share` and `game` that runs `evaluator`.
+
+    With `accept_evaluators` it runs what the host deploys; then `evaluator` and `game` may be empty.
+    """
     listed = verify(BUNDLE, request.get("allowed_signers", ""))
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     if version != listed["python"]:
         raise InstallRefused(f"the bundle is for Python {listed['python']}, and {sys.executable} is {version}")
-    program, game = Path(request["program"]), Path(request["game"])
+    program, game = Path(request["program"]), request["game"]
     python = _python(program, game)
     wheels = [str(path) for path in sorted(BUNDLE.glob("wheels/*.whl"))]
     (pip,) = (wheel for wheel in wheels if Path(wheel).name.startswith("pip-"))
@@ -55,10 +58,12 @@ def install(request: dict[str, Any]) -> dict[str, str]:
     options = ["--quiet", "--no-input", "--disable-pip-version-check", "--no-warn-script-location", "--no-cache-dir"]
     _run([python, str(Path(pip, "pip")), "install", "--isolated", "--no-index", *options, *wheels])
     config = program / "agent.toml"
-    config.write_text(_toml(request["evaluator"]), encoding="utf-8")
+    accepts = bool(request.get("accept_evaluators"))
+    config.write_text(_toml(request["evaluator"], accepts=accepts), encoding="utf-8")
     _run([python, "-m", "inbox_agent", "--help"])
     windowless = Path(python).with_name("pythonw.exe") if WINDOWS else Path(python)
-    agent = ["-m", "inbox_agent", "--share", request["share"], "--config", str(config), "--folder", str(game)]
+    agent = ["-m", "inbox_agent", "--share", request["share"], "--config", str(config)]
+    agent += ["--folder", game] if game else []
     return {"program": str(windowless), "arguments": subprocess.list2cmdline(agent)}
 
 
@@ -104,11 +109,11 @@ def _verify_signature(content: bytes, signature: Path, allowed_signers: str) -> 
         raise InstallRefused(f"{signature}: not signed by a key of {allowed_signers}: {' '.join(words)[-300:]}")
 
 
-def _python(program: Path, game: Path) -> str:
+def _python(program: Path, game: str) -> str:
     """The agent's own Python: the embeddable one that runs this file, or a virtual environment made from it."""
     if paths := list(Path(sys.executable).parent.glob("python*._pth")):
         # With the game's folder: the embeddable Python searches for modules only in the folders of this file.
-        lines = [f"{paths[0].stem}.zip", ".", r"Lib\site-packages", "import site", str(game)]
+        lines = [f"{paths[0].stem}.zip", ".", r"Lib\site-packages", "import site", *([game] if game else [])]
         paths[0].write_text("\n".join(lines) + "\n", encoding="utf-8")
         return sys.executable
     import venv  # missing from the embeddable Python
@@ -117,10 +122,10 @@ def _python(program: Path, game: Path) -> str:
     return str(program / "python" / ("Scripts/python.exe" if WINDOWS else "bin/python"))
 
 
-def _toml(evaluator: dict[str, Any]) -> str:
+def _toml(evaluator: dict[str, Any], *, accepts: bool) -> str:
     # A JSON string is a valid TOML string if non-ASCII characters are not escaped.
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in evaluator.items()]
-    text = "".join(["[evaluator]\n", *lines])
+    text = "".join([*["accept_evaluators = true\n"] * accepts, "[evaluator]\n", *lines])
     try:
         tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

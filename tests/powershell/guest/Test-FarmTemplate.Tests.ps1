@@ -293,6 +293,16 @@ Describe 'Test-FarmTemplate' {
         Assert-True ($null -eq (Get-CheckItem (Invoke-Test) 'bitlocker')) 'there is such an item'
     }
 
+    It 'checks nothing of the game without its folder' {
+        Initialize-Template $computer
+        $computer.exclusions.Remove($computer.game)
+        Assert-True (-not (Get-CheckItem (Invoke-Test) 'defender').ok) 'the folder of the game is not excluded'
+        $item = Get-CheckItem (Invoke-Script 'Test-FarmTemplate' @{
+            Player = 'player'; ShareFolder = $computer.share; FreeGb = 1
+        }) 'defender'
+        Assert-True ($item.ok -and $item.found -notmatch 'game') "found: $($item.found)"
+    }
+
     It 'refuses bad parameters by name' {
         Assert-EachRefused 'Test-FarmTemplate' (New-TestParameters $computer) @(
             @('Player', ''),

@@ -24,7 +24,7 @@ Describe 'install-agent' {
         Assert-Succeeded $answer
         $request = Get-InstallRequest $computer
         Assert-True ($request.evaluator.python -eq 'my_game:play' -and $request.program -eq "$sandbox\farm\agent" -and
-            $request.share -eq $computer.share) "request: $request"
+            $request.share -eq $computer.share -and $request.accept_evaluators -eq $false) "request: $request"
         Assert-True ("$($computer.python.args[0]) $($computer.python.args[1])" -eq "-I $bundle\install.py") `
             "python.exe $($computer.python.args)"
         Assert-True ($computer.python.at -eq "$sandbox\inside") "in $($computer.python.at)"
@@ -32,6 +32,23 @@ Describe 'install-agent' {
             $computer.tasks[0].Actions[0].Arguments -eq '-m inbox_agent --share x') 'the task differs'
         Assert-True ($computer.tasks[0].Principal.UserId -eq 'S-1-5-21-11-22-33-1002') `
             'the task belongs to another user'
+    }
+
+    It 'installs an agent that only plays what is deployed' {
+        Set-PythonAnswer $computer
+        Assert-Succeeded (Invoke-Install (New-Bundle) @{ Function = ''; GameFolder = ''; AcceptEvaluators = $true })
+        $text = Get-InstallText $computer
+        Assert-True ($text.Contains('"evaluator":{}') -and $text.Contains('"accept_evaluators":true') -and
+            $text.Contains('"game":""')) "request: $text"
+        Assert-True ($computer.tasks[0].Actions[0].WorkingDirectory -eq "$sandbox\farm\agent") 'the task differs'
+    }
+
+    It 'installs an agent that plays its own evaluator until one is deployed' {
+        Set-PythonAnswer $computer
+        Assert-Succeeded (Invoke-Install (New-Bundle) @{ AcceptEvaluators = $true })
+        $request = Get-InstallRequest $computer
+        Assert-True ($request.evaluator.python -eq 'my_game:play' -and $request.accept_evaluators -and
+            $request.game -eq $computer.game) "request: $request"
     }
 
     It 'passes a command of one word as a list' {
@@ -88,6 +105,8 @@ Describe 'install-agent' {
             "^$([regex]::Escape("$sandbox\none")): "
         Assert-Refused (Invoke-Install $bundle @{ Function = '' }) 'BadInput' 'Function.*Command'
         Assert-Refused (Invoke-Install $bundle @{ Command = 'x' }) 'BadInput' 'Function.*Command'
+        Assert-Refused (Invoke-Install $bundle @{ Command = 'x'; AcceptEvaluators = $true }) 'BadInput' 'Function.*Command'
+        Assert-Refused (Invoke-Install $bundle @{ GameFolder = '' }) 'BadInput' 'GameFolder'
         Assert-Refused (Invoke-Install $bundle @{ PythonFolder = $computer.game }) 'BadInput' 'python\.exe'
         Assert-Refused (Invoke-Install $bundle -Replace @{ $isAdministrator = '$false' }) 'NotAllowed' '^player: '
         [System.IO.File]::Delete("$bundle\python-embedded.zip")

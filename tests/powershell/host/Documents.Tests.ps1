@@ -127,5 +127,15 @@ Describe 'documents' {
             $machine = (Get-HyperVWorld).Machines | Where-Object { $_.Name -eq 'vm-1' }
             (Get-HyperVWorld).Videos[$machine.Id].HorizontalResolution | Should -Be 1280
         }
+
+        It '8. starts the machine of the template with a copy of the disk, which may be changed' {
+            Invoke-Block (Get-Block '8. Update the template' 0)
+            $copy = 'C:\farm-tests\templates\game-2.vhdx'
+            (Get-Item -LiteralPath $copy).IsReadOnly | Should -BeFalse
+            (Get-Item -LiteralPath $copy.Replace('-2', '')).IsReadOnly | Should -BeTrue
+            $machine = (Get-HyperVWorld).Machines | Where-Object { $_.Name -eq 'template' }
+            "$($machine.State)" | Should -Be 'Running'
+            @(Get-VMHardDiskDrive -VM $machine).Path | Should -Be $copy
+        }
     }
 }

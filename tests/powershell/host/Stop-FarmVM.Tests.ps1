@@ -66,6 +66,26 @@ Describe 'Stop-FarmVM' {
         (Invoke-Script 'Stop-FarmVM' @{ Name = 'vm-1'; TimeoutSeconds = 3; Save = $true }).state | Should -Be $_
     }
 
+    It 'reports at once why a machine cannot be saved' {
+        (Get-TestMachine).Status = 'cannot be saved'
+        $clock = [System.Diagnostics.Stopwatch]::StartNew()
+        $failure = Get-Failure { Invoke-Script 'Stop-FarmVM' @{ Name = 'vm-1'; TimeoutSeconds = 20; Save = $true } }
+        $failure.Exception.Message | Should -Match '0x80070070'
+        $clock.Elapsed.TotalSeconds | Should -BeLessThan 10
+    }
+
+    It 'reports TimedOut when a machine hangs while it is saved' {
+        (Get-TestMachine).Status = 'hangs'
+        $parameters = @{ Name = 'vm-1'; TimeoutSeconds = 2; Save = $true }
+        Get-FailureId { Invoke-Script 'Stop-FarmVM' $parameters } | Should -Be 'TimedOut'
+    }
+
+    It 'saves nothing with -WhatIf' {
+        $before = Get-HostText
+        Invoke-Script 'Stop-FarmVM' @{ Name = 'vm-1'; TimeoutSeconds = 2; Save = $true; WhatIf = $true } | Out-Null
+        Get-HostText | Should -Be $before
+    }
+
     It 'turns the machine off' {
         (Invoke-Script 'Stop-FarmVM' @{ Name = 'vm-1'; TimeoutSeconds = 5; TurnOff = $true }).state | Should -Be 'Off'
     }

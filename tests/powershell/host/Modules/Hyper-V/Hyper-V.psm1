@@ -388,6 +388,15 @@ function Stop-VM {
                 continue
             } elseif ($TurnOff) {
                 Set-Power $own 'Off'
+            } elseif ($Save -and $own.Status -eq 'cannot be saved') {
+                $record = New-Record 'OperationFailed' WriteError (
+                    "'$($own.Name)' failed to save. There is not enough space on the disk. (0x80070070)")
+                if ($AsJob) {
+                    Start-Work { Write-Error -ErrorRecord $args[0] } $record
+                } else {
+                    $PSCmdlet.WriteError($record)
+                }
+                continue
             } elseif ($Save) {
                 Set-Power $own 'Saved'
             }
@@ -1126,6 +1135,22 @@ function Set-VMDvdDrive {
         if (-not (Enter-Cmdlet $PSCmdlet $PSBoundParameters)) { return }
         foreach ($drive in $VMDvdDrive) {
             if ($PSCmdlet.ShouldProcess($drive.VMName, 'Set-VMDvdDrive')) { $drive.Path = $Path }
+        }
+    }
+}
+
+function Set-VMHardDiskDrive {
+    [CmdletBinding(SupportsShouldProcess, DefaultParameterSetName = 'VMName')]
+    param(
+        [Parameter(ParameterSetName = 'VMName', Position = 0, Mandatory)] [string[]] $VMName,
+        [Parameter(ParameterSetName = 'Object', Position = 0, Mandatory, ValueFromPipeline)]
+        [Microsoft.HyperV.PowerShell.HardDiskDrive[]] $VMHardDiskDrive,
+        [Parameter(Position = 4)] [string] $Path, [switch] $Passthru
+    )
+    process {
+        if (-not (Enter-Cmdlet $PSCmdlet $PSBoundParameters)) { return }
+        foreach ($drive in $VMHardDiskDrive) {
+            if ($PSCmdlet.ShouldProcess($drive.VMName, 'Set-VMHardDiskDrive')) { $drive.Path = $Path }
         }
     }
 }
