@@ -128,7 +128,6 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "pipeline.core",
         "pipeline.errors",
         "pipeline.host",
-        "pipeline.paths",
         "pipeline.storage",
         "pipeline.views",
     ),
