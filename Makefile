@@ -5,7 +5,7 @@ CONTRIB := build/contrib
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: setup demo unit test test-system system-programs test-windows test-powershell test-contrib coverage lint bench \
-	faults prove fuzz chaos attacks vm-image test-vm test-vm-short power-cuts soak soak-vm pictures reference lock sbom docs clean
+	faults prove fuzz fuzz-http chaos attacks vm-image test-vm test-vm-short power-cuts soak soak-vm pictures reference lock sbom docs clean
 
 SEEDS ?= 1000
 FAULTS ?= --json docs/pictures/faults.json
@@ -95,6 +95,10 @@ endif
 # The decoders of bytes from outside, under a fuzzer; only for CPython on Linux.
 fuzz: .venv/fuzz
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+
+# Requests made from the served OpenAPI, valid and invalid ones, against a real farm.
+fuzz-http: .venv/dev
+	$(BIN)/python -m tests.programs.http_fuzz --minutes $(MINUTES)
 
 chaos: .venv/dev
 	$(BIN)/python -m tests.programs.chaos --runs $(RUNS)

@@ -8,6 +8,7 @@ import msgspec
 from inbox_agent.identity import agent_version
 from pipeline.http_api.call import JSON
 from pipeline.http_api.endpoints import Endpoint
+from pipeline.http_api.parameters import Parameter
 from pipeline.http_api.problems import MEDIA_TYPE, TITLES, ProblemDetails
 
 _ABOUT = """\
@@ -16,6 +17,7 @@ Control of one project over HTTP. Every request but `/v1/health` and `/v1/openap
 _ALWAYS = (400, 401, 403, 408, 413, 421, 429, 431, 500, 503)  #: problems that every request with a token may have
 _OF_ALL = (400, 403, 421, 431, 500, 503)
 _CHANGE = (415, 501)
+_BASE64 = "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 
 
 def openapi(endpoints: Sequence[Endpoint], prefix: str) -> dict[str, Any]:
@@ -25,6 +27,7 @@ def openapi(endpoints: Sequence[Endpoint], prefix: str) -> dict[str, Any]:
     (_, *schemas), components = msgspec.json.schema_components(
         (ProblemDetails, *ordered), ref_template="#/components/schemas/{name}"
     )
+    _say_base64(components)
     references = dict(zip(ordered, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
@@ -41,6 +44,14 @@ def openapi(endpoints: Sequence[Endpoint], prefix: str) -> dict[str, Any]:
     }
 
 
+def _say_base64(schemas: dict[str, Any]) -> None:
+    """Adds to each member that is bytes which texts are possible; `contentEncoding` alone binds nobody."""
+    for schema in schemas.values():
+        for member in schema.get("properties", {}).values():
+            if member.get("contentEncoding") == "base64":
+                member["pattern"] = _BASE64
+
+
 def _operation(endpoint: Endpoint, references: dict[type, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": endpoint.operation,
@@ -51,20 +62,22 @@ def _operation(endpoint: Endpoint, references: dict[type, Any]) -> dict[str, Any
         described["security"] = [{"token": []}]
         described["description"] += f" Scope: `{endpoint.scope}`."
     if endpoint.parameters:
-        described["parameters"] = [
-            {
-                "name": parameter.name,
-                "in": parameter.place,
-                "description": parameter.about,
-                "required": parameter.is_required,
-                "schema": dict(parameter.schema),
-            }
-            for parameter in endpoint.parameters
-        ]
+        described["parameters"] = [_parameter(each) for each in endpoint.parameters]
     if endpoint.body_type:
         schema = references.get(endpoint.body, {}) if endpoint.body is not None else {}
         described["requestBody"] = {"required": True, "content": {endpoint.body_type: {"schema": schema}}}
     return described
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    schema = {"schema": dict(parameter.schema)}
+    return {
+        "name": parameter.name,
+        "in": parameter.place,
+        "description": parameter.about,
+        "required": parameter.is_required,
+        **({"content": {JSON: schema}} if parameter.is_json else schema),
+    }
 
 
 def _answers(endpoint: Endpoint, references: dict[type, Any]) -> dict[str, Any]:

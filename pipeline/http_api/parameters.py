@@ -35,6 +35,7 @@ class Parameter:
     about: str
     schema: Mapping[str, Any] = field(default_factory=dict)
     is_required: bool = False
+    is_json: bool = False  #: the text is JSON of this schema
 
 
 def whole(minimum: int, maximum: int, default: int | None = None) -> dict[str, Any]:
@@ -87,7 +88,8 @@ PARAMS = Parameter(
     "Genome-Params",
     "header",
     "The genome's params, a JSON object of texts, numbers and booleans.",
-    {"type": "string", "contentMediaType": "application/json"},
+    {"type": "object", "additionalProperties": {"type": ["string", "integer", "number", "boolean"]}},
+    is_json=True,
 )
 LAST_EVENT = Parameter(
     "Last-Event-ID", "header", "Of server-sent events: the last one that was received.", whole(0, _AFTER_MAX)

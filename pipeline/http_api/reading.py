@@ -92,13 +92,13 @@ async def events(call: Call) -> Response:
     A stream begins after `Last-Event-ID`, or else after `after`.
     """
     after, limit = call.arguments.whole(parameters.EVENTS_AFTER), call.arguments.whole(parameters.LIMIT)
+    last = call.arguments.optional_whole(parameters.LAST_EVENT)
 
     async def read(after: int, limit: int) -> EventPage:
         return await call.read(lambda: call.reading.events(after=after, limit=limit))
 
     if MEDIA_TYPE not in call.request.headers.get("accept", ""):
         return call.answer(await _waited(call, after, ("events", limit), lambda after: read(after, limit)))
-    last = call.arguments.optional_whole(parameters.LAST_EVENT)
     first = await read(after if last is None else last, limit)
     return StreamingResponse(EventStream(call.feed, read, call.is_over).lines(first), media_type=MEDIA_TYPE)
 
