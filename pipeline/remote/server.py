@@ -73,7 +73,7 @@ class Server:
         try:
             return msgspec.json.decode(reply.body, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise self.nonsense(f"{method} {'/'.join(map(str, path))}: {error!s:.200}") from None
+            raise self.nonsense(f"{method} {'/'.join(map(str, path))}: {said(str(error))}") from None
 
     def nonsense(self, what: str) -> RemoteError:
         """The error for an answer that no server of this package gives."""
