@@ -147,6 +147,8 @@ class RemoteGeneration:
             reason = str(error)  # it has other bytes of that name
         except GenomeError as error:
             reason = str(error)
+        if repr(genome.name) not in reason:  # the server has not read it to its end
+            reason = f"genome {genome.name!r}: {reason}"
         return SubmissionAnswer(name=genome.name, state=SubmissionState.REFUSED, reason=reason)
 
     def _withdraw(self, withdrawal: Withdrawal) -> None:

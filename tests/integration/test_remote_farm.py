@@ -14,8 +14,9 @@ from pipeline.core.model import trial_seed
 from pipeline.core.request_rate import RequestRate
 from pipeline.errors import ConflictError, NotFoundError
 from pipeline.http_api.gate import GateLimits
-from pipeline.remote import RemoteFarm, connect
+from pipeline.remote import RemoteFarm, connect, submissions
 from pipeline.remote.submissions import BATCH_BYTES_MAX
+from tests.fakes.lossy_relay import lossy_relay
 from tests.harness.control_server import control_server
 from tests.harness.farm_project import FarmProject
 from tests.harness.games.game import fitness_of
@@ -226,6 +227,32 @@ def test_server_is_started_again_in_a_generation(tmp_path: Path) -> None:
         assert farm.scores().keys() == {*genomes(10), "late"}
     assert len(told) == 10
     assert {*told} == {*futures}
+
+
+def test_lost_answers_change_nothing(served: HttpFarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first answer to each kind of request is lost, when the server has carried it out already."""
+    monkeypatch.setattr(submissions, "BATCH_BYTES_MAX", 1000)
+    gate = tmp_path / "gate"
+    with lossy_relay(served.port) as relay, connect(relay.url, token=served.secret("control")) as farm:
+        with farm.open_generation() as number:
+            futures = [farm.submit(genome(n, until=gate)) for n in range(30)]
+            assert eventually(lambda: farm.progress().genomes)
+            assert futures[-1].cancel()
+            gate.touch()
+        assert farm.generation == number
+        assert len(farm.scores()) == 29
+        large = farm.evaluate({"large": genome(1, filler="x" * 1000)})
+        with pytest.raises(GenomeError, match=r"genome 'huge': .*1048576 bytes"):
+            farm.evaluate({"huge": b"x" * 2_000_000})
+        with pytest.raises(ZeroDivisionError), farm.open_generation():
+            raise ZeroDivisionError
+    assert {future.result().status for future in futures[:-1]} == {"completed"}
+    assert large["large"].status == "completed"
+    kinds = {(request.split()[0], request.rpartition("/")[2]) for request in relay.seen}
+    assert {("POST", "generations"), ("POST", "genomes"), ("DELETE", "000030"), ("PUT", "large")} <= kinds
+    assert {("POST", "close"), ("POST", "stop"), ("GET", "settled"), ("GET", "genomes"), ("GET", "project")} <= kinds
+    later = [generation.number for generation in served.operations.generations(after=number).items]
+    assert later == [number + 1, number + 2, number + 3], "each was opened once"
 
 
 def test_server_that_stays_away_is_given_up(tmp_path: Path) -> None:
