@@ -14,7 +14,7 @@ from pipeline.http_api import parameters
 from pipeline.http_api.call import Call
 from pipeline.http_api.event_stream import MEDIA_TYPE, EventStream
 
-_DISCONNECT_LOOK_S = 2.0  #: how often a request that waits looks whether its client is still there
+_DISCONNECT_LOOK_S = 5.0  #: how often a request that waits looks whether its client is still there
 
 Page = TypeVar("Page", EventPage, GenomePage)
 
