@@ -229,6 +229,12 @@ def test_server_is_started_again_in_a_generation(tmp_path: Path) -> None:
     assert {*told} == {*futures}
 
 
+def stored(served: HttpFarm, number: int) -> int:
+    """How many genomes the server has of a generation."""
+    status = served.operations.generation(number)
+    return status.genomes + status.waiting
+
+
 def test_lost_answers_change_nothing(served: HttpFarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first answer to each kind of request is lost, when the server has carried it out already."""
     monkeypatch.setattr(submissions, "BATCH_BYTES_MAX", 1000)
@@ -236,6 +242,7 @@ def test_lost_answers_change_nothing(served: HttpFarm, tmp_path: Path, monkeypat
     with lossy_relay(served.port) as relay, connect(relay.url, token=served.secret("control")) as farm:
         with farm.open_generation() as number:
             futures = [farm.submit(genome(n, until=gate)) for n in range(30)]
+            assert eventually(lambda: stored(served, number) == 30)
             assert eventually(lambda: farm.progress().genomes)
             assert futures[-1].cancel()
             gate.touch()
