@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
 import cloudpickle
 
@@ -28,9 +28,6 @@ from pipeline.errors import EvaluationFailed, InputError, disk_errors
 from pipeline.host.genome_fitness import Fitness
 from pipeline.host.no_farm import NoFarm
 from pipeline.paths import ProjectPaths
-
-if TYPE_CHECKING:
-    from pipeline.remote import RemoteFarm
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,7 +51,7 @@ class Shared:
 class FarmExecutor(Executor):
     """Created by `open_executor`. Any thread may call; calls are played in any order, each exactly once."""
 
-    def __init__(self, farm: "OpenFarm | RemoteFarm", folder: Path, failed: Any) -> None:
+    def __init__(self, farm: OpenFarm, folder: Path, failed: Any) -> None:
         self.farm = farm  #: for its progress, workers and results
         self._folder, self._failed = folder, failed
         self.workers = len(farm.workers)  #: how many

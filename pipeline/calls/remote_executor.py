@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
+from pipeline.api import OpenFarm
 from pipeline.calls.executor import RAISE, FarmExecutor, pickled
 from pipeline.calls.player import Call, call_for_number
 from pipeline.errors import EvaluationFailed
@@ -22,6 +23,9 @@ T = TypeVar("T")
 
 class RemoteExecutor(FarmExecutor):
     """Created by `open_remote_executor`. Any thread may call."""
+
+    def __init__(self, farm: RemoteFarm, failed: Any) -> None:
+        super().__init__(cast(OpenFarm, farm), Path(), failed)  # it has what an executor uses of one
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Plays `fn(*args, **kwargs)` on a worker of the farm; the future gets its value, a number, as a float.
@@ -63,7 +67,7 @@ def open_remote_executor(
         InputError, ConflictError, RemoteError: as `RemoteFarm.open_generation`.
     """
     with farm.open_generation(generation):
-        executor = RemoteExecutor(farm, Path(), failed)
+        executor = RemoteExecutor(farm, failed)
         try:
             yield executor
         finally:
