@@ -38,6 +38,7 @@ from pipeline.views.table import Table
 
 TIMEOUT_S = 300.0
 _ONCE = Patience(tries_max=1)
+_LEAVING_LIMIT_S = 10.0  #: for a block of another thread to end when the connection is closed
 #: Windows delivers Ctrl-C to Python code only: a wait without an end would keep it.
 _WAIT_S = 0.1 if sys.platform == "win32" else -1
 
@@ -270,6 +271,9 @@ class RemoteFarm:
         self._is_closed = True
         if (opened := self._open) is not None:
             opened.end(FarmClosed(f"the farm was closed; go on with open_generation({opened.number})"))
+        # A request to stop that is cut off could reach the server after the generation was opened again.
+        if self._player not in (None, threading.get_ident()) and self._playing.acquire(timeout=_LEAVING_LIMIT_S):
+            self._playing.release()
         self._servers.close()
 
 
