@@ -4,7 +4,6 @@ Owns: what a caller sees of a run: fitness by name, progress, and files in `resu
 Threads: any may call; the host has a thread of its own (`host_thread`).
 """
 
-import operator
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from pipeline.core.facts import GenomeAdded, Reuse, Seeds
 from pipeline.core.model import Genome
 from pipeline.core.params import NO_PARAMS, Params, checked_params, genome_params
 from pipeline.core.retention import Keep
-from pipeline.core.runs import GENERATION_MAX
+from pipeline.core.runs import generation_number
 from pipeline.errors import ConfigError, FarmClosed, InputError, StalledError, disk_errors
 from pipeline.host.generation_numbers import next_generation
 from pipeline.host.genome_fitness import Fitness, genome_fitness
@@ -115,7 +114,7 @@ class OpenFarm:
             LedgerError: the ledger is damaged.
             FarmClosed: the farm is closed.
         """
-        number = None if generation is None else _number(generation)
+        number = None if generation is None else generation_number(generation)
         _refuse_uncallable("on_progress", on_progress)
         recorded = checked_params(params, genomes) if isinstance(genomes, Mapping) else {}  # refused when it is begun
         with self._host.turn("evaluate"):
@@ -144,7 +143,7 @@ class OpenFarm:
             HostError, LedgerError: as `evaluate`; unfinished futures raise it, too.
             FarmClosed: the farm is closed.
         """
-        chosen = None if number is None else _number(number)
+        chosen = None if number is None else generation_number(number)
         with self._host.turn("open_generation"):
             begun, submissions = self._host.call(lambda host: _begin_submissions(host, chosen))
             self._open, self._submitted = submissions, 0
@@ -380,13 +379,3 @@ def _plain(given: object, what: str) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise ConfigError(f"{what} {given!r}: expected a mapping")
     return dict(given)
-
-
-def _number(generation: Any) -> int:
-    try:
-        number = operator.index(generation)  # an integer, also of numpy
-    except TypeError:
-        number = 0
-    if not 1 <= number <= GENERATION_MAX:
-        raise InputError(f"generation {generation!r}: expected a number from 1 to {GENERATION_MAX}")
-    return number

@@ -16,6 +16,7 @@
     ├── EvaluationFailed      1  a call of an executor has no value
     ├── VmError               1  a machine did not do what it was asked
     ├── HostError             3  this host's disk failed; run again
+    ├── RemoteError           3  a server cannot be reached, or refuses the token
     ├── LedgerError           4  the ledger is damaged or of another version
     └── StalledError          4  no worker can go on
 
@@ -129,6 +130,15 @@ class HostError(PipelineError):
     """This host's own disk or state folder failed. Everything recorded is kept; run again to resume.
 
     Of an open farm: leave its block and open it again. It may have decided more than the ledger has.
+    """
+
+    exit_code = ExitCode.STOPPED
+
+
+class RemoteError(PipelineError):
+    """A server cannot be reached, refuses the token, or answers what it should not. Everything counted is kept there.
+
+    Correct what the message names, or wait until the server is back; then open the generation again with its number.
     """
 
     exit_code = ExitCode.STOPPED

@@ -83,6 +83,14 @@ FIXED = (
     ("failed genomes, and files of each kind, that `pipeline run` names", "pipeline.cli.play.NAMED_MAX"),
     ("before `pipeline watch` tries what failed again, at first", "pipeline.core.due_generations.RETRY_MIN_S"),
     ("before `pipeline watch` tries what failed again, at most", "pipeline.core.due_generations.RETRY_MAX_S"),
+    ("tries of a client's request outside of a generation", "pipeline.remote.retry.TRIES_MAX"),
+    ("before a client tries again, at most", "pipeline.remote.retry.BACKOFF_MAX_S"),
+    ("an answer that a client takes", "pipeline.remote.http_connections.ANSWER_BYTES_MAX"),
+    ("genomes that a client sends at once", "pipeline.remote.submissions.BATCH_GENOMES_MAX"),
+    ("these genomes as JSON; a larger one is sent alone", "pipeline.remote.submissions.BATCH_BYTES_MAX"),
+    ("genomes that wait in a client before `submit` waits", "pipeline.remote.submissions.QUEUE_GENOMES_MAX"),
+    ("the same, in bytes", "pipeline.remote.submissions.QUEUE_BYTES_MAX"),
+    ("characters of a client's token", "pipeline.remote.access.TOKEN_CHARS_MAX"),
 )
 
 _OPENING = """\

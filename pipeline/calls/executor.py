@@ -68,9 +68,8 @@ class FarmExecutor(Executor):
             InputError: the call cannot be pickled. GenomeError: the run that is resumed has made another call.
             RuntimeError: the executor was shut down.
         """
-        if self._is_shut_down:
-            raise RuntimeError("cannot schedule new futures after shutdown")
-        return _CallFuture(self.farm.submit(pickled(Call(fn, args, kwargs))), self._failed)
+        self._refuse_after_shutdown()
+        return self._submitted(pickled(Call(fn, args, kwargs)))
 
     def starmap(self, fn: Callable[..., T], arguments: Iterable[Iterable[Any]]) -> list[T]:
         """The values of `fn(*a)` for each of the arguments, in their order. If one fails the others are cancelled."""
@@ -103,6 +102,26 @@ class FarmExecutor(Executor):
         """Refuses further calls; the block of `open_executor` waits for those that were made."""
         self._is_shut_down = True
 
+    def _refuse_after_shutdown(self) -> None:
+        if self._is_shut_down:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+    def _submitted(self, call: bytes) -> Future[Any]:
+        return _CallFuture(self.farm.submit(call), self._failed, self._value)
+
+    def _value(self, fitness: Fitness) -> Any:
+        """The value of a call that was played. Raises EvaluationFailed: it has none."""
+        if fitness.value is None:
+            raise EvaluationFailed(fitness.reason.removeprefix("trial 1: "))  # a call has no other
+        if fitness.files is None:
+            raise EvaluationFailed(
+                "its value was not kept: it was pruned, or the budgets of artifacts in [limits] are used up"
+            )
+        try:
+            return read_value(fitness.files)
+        except (OSError, ValueError) as error:
+            raise EvaluationFailed(f"its value cannot be read: {error}") from error
+
     def __reduce__(self) -> tuple[type[NoFarm], tuple[()]]:
         """In a call it is a stand-in: a library's toolbox that holds its executor can be pickled."""
         return NoFarm, ()
@@ -111,9 +130,9 @@ class FarmExecutor(Executor):
 class _CallFuture(Future[T]):
     """The future of a call: its value, made from the fitness of its genome."""
 
-    def __init__(self, genome: Future[Fitness], failed: Any) -> None:
+    def __init__(self, genome: Future[Fitness], failed: Any, value: Callable[[Fitness], T]) -> None:
         super().__init__()
-        self._genome, self._failed = genome, failed
+        self._genome, self._failed, self._value_of = genome, failed, value
         genome.add_done_callback(self._finish)
 
     def cancel(self) -> bool:
@@ -139,18 +158,9 @@ class _CallFuture(Future[T]):
             self.set_exception(failed)
 
     def _value(self, fitness: Fitness) -> T:
-        if fitness.value is None:
-            if self._failed is RAISE:
-                raise EvaluationFailed(fitness.reason.removeprefix("trial 1: "))  # a call has no other
+        if fitness.value is None and self._failed is not RAISE:
             return self._failed  # type: ignore[no-any-return]
-        if fitness.files is None:
-            raise EvaluationFailed(
-                "its value was not kept: it was pruned, or the budgets of artifacts in [limits] are used up"
-            )
-        try:
-            return read_value(fitness.files)  # type: ignore[no-any-return]
-        except (OSError, ValueError) as error:
-            raise EvaluationFailed(f"its value cannot be read: {error}") from error
+        return self._value_of(fitness)
 
 
 @contextmanager

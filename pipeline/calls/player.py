@@ -4,6 +4,7 @@ A genome is a pickle of `Call`, made by the program that runs on this computer; 
 """
 
 import hashlib
+import math
 import pickle
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -39,6 +40,18 @@ def play(genome: Path, trial: EvaluatorTrial) -> float:
     folder.mkdir(exist_ok=True)
     write_value(value, folder)
     return shown_number(value)
+
+
+def call_for_number(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> float:
+    """Calls a function whose value comes back as a fitness, and so must be a number. Raises TypeError, ValueError."""
+    value = function(*args, **kwargs)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        what = f"{type(value).__module__}.{type(value).__qualname__}"
+        raise TypeError(f"a value of type {what} cannot come back from a farm elsewhere; return a float")
+    number = float(value)
+    if not math.isfinite(number) or number != value:
+        raise ValueError(f"the value {value!r:.100} cannot come back from a farm elsewhere; return a finite float")
+    return number
 
 
 def current_trial() -> EvaluatorTrial:

@@ -15,8 +15,9 @@ from rich.text import Text
 from inbox_agent.system.atomic_file import made_folder, replace_file
 from inbox_agent.system.standard_output import write_error
 from pipeline.cli.completion import complete_genome_or_worker
-from pipeline.cli.options import gen_option, root_option
+from pipeline.cli.options import RemotePlace, gen_option, remote_options, root_option
 from pipeline.cli.parquet import write_parquet
+from pipeline.cli.remote import explain_remote, rows_of_remote, show_remote_progress
 from pipeline.cli.signals import stopping_on_signals
 from pipeline.core.runs import parse_generation
 from pipeline.errors import ExitCode, InputError
@@ -44,7 +45,8 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("top")
 @click.option("--once", is_flag=True, help="Show it once and end.")
 @_options
-def top(once: bool, gen: str | None, root: Path) -> int:
+@remote_options
+def top(once: bool, gen: str | None, root: Path, remote: RemotePlace | None) -> int:
     """Watch a run in a terminal.
 
     Without --gen it follows the generation that is played, goes on with the next one when that begins, waits for the
@@ -52,9 +54,13 @@ def top(once: bool, gen: str | None, root: Path) -> int:
     and ends when it is finished. If the output is not a terminal, it prints one line and ends; then, and with --once,
     it does not wait.
 
-    Reads only: any number of these commands may run at once, without effect on the run.
+    Reads only: any number of these commands may run at once, without effect on the run. With --remote it prints one
+    line, too.
     """
     generation, console = _number(gen), Console()
+    if remote is not None:
+        show_remote_progress(remote, generation)
+        return ExitCode.OK
     if once or not console.is_terminal:
         with ProjectReader(root) as reader:
             chosen = reader.choose(generation)
@@ -96,8 +102,12 @@ def _screen(found: View | str) -> RenderableType:
 @click.command("explain")
 @click.argument("what", shell_complete=complete_genome_or_worker)
 @_options
-def explain_something(what: str, gen: str | None, root: Path) -> int:
+@remote_options
+def explain_something(what: str, gen: str | None, root: Path, remote: RemotePlace | None) -> int:
     """Explain a genome, an attempt or a worker: what was tried, the outcomes, and why it waits."""
+    if remote is not None:
+        explain_remote(remote, what, _number(gen))
+        return ExitCode.OK
     with ProjectReader(root) as reader:
         click.echo(explain(reader, what, _number(gen)))
     return ExitCode.OK
@@ -125,6 +135,7 @@ def explain_something(what: str, gen: str | None, root: Path) -> int:
     help="Write DIR/<attempt>/result.json for each accepted result instead (default: in attempts/ of the results).",
 )
 @_options
+@remote_options
 def results(
     all_generations: bool,
     top_max: int | None,
@@ -136,6 +147,7 @@ def results(
     unpack_to: str | None,
     gen: str | None,
     root: Path,
+    remote: RemotePlace | None,
 ) -> int:
     """List the genomes and their fitness, the fittest first.
 
@@ -150,15 +162,16 @@ def results(
     if all_generations and gen is not None:
         raise click.UsageError("--all and --gen cannot both be had; choose one")
     if unpack_to is not None:
+        if remote is not None:
+            raise click.UsageError("--unpack needs the files, which are on the server; run it there")
         if all_generations or top_max or forms:
             raise click.UsageError("--unpack writes all results of one generation; leave out the options of the table")
         return _unpack(root, _number(gen), unpack_to)
-    with ProjectReader(root) as reader:
-        newest = reader.choose(_number(gen))  # raises if there is none
-        chosen = reader.generations() if all_generations else [newest]
-        farms = [reader.farm(generation) for generation in chosen]
-        minimize = reader.config.generation.direction == "minimize"
-    rows = ranked(farms, sort, minimize=minimize, reverse=reverse)[:top_max]
+    if remote is not None:
+        rows = rows_of_remote(remote, _number(gen), sort, all_generations=all_generations, reverse=reverse)
+    else:
+        rows = _rows(root, _number(gen), sort, all_generations=all_generations, reverse=reverse)
+    rows = rows[:top_max]
     if parquet is not None:
         write_parquet(columns_of(rows), parquet)
         click.echo(f"{counted(len(rows), 'genome')} in {parquet}")
@@ -169,6 +182,15 @@ def results(
     else:
         click.echo(table_text(rows, Console().width if sys.stdout.isatty() else None))
     return ExitCode.OK
+
+
+def _rows(root: Path, number: int | None, by: str, *, all_generations: bool, reverse: bool) -> list[dict[str, Any]]:
+    with ProjectReader(root) as reader:
+        newest = reader.choose(number)  # raises if there is none
+        chosen = reader.generations() if all_generations else [newest]
+        farms = [reader.farm(generation) for generation in chosen]
+        minimize = reader.config.generation.direction == "minimize"
+    return ranked(farms, by, minimize=minimize, reverse=reverse)
 
 
 def _unpack(root: Path, generation: int | None, to: str) -> int:

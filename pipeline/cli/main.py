@@ -24,9 +24,10 @@ from pipeline.cli.deploy import deploy
 from pipeline.cli.evaluator import check_evaluator, try_genome
 from pipeline.cli.inspect import inspection_commands
 from pipeline.cli.mcp import serve_mcp
-from pipeline.cli.options import gen_option, root_option, shell_line
+from pipeline.cli.options import RemotePlace, gen_option, remote_options, root_option, shell_line
 from pipeline.cli.play import run, watch
 from pipeline.cli.prune import prune_project
+from pipeline.cli.remote import show_remote_status
 from pipeline.cli.serve import serve_project
 from pipeline.cli.service import service_commands
 from pipeline.cli.token import token_commands
@@ -122,14 +123,19 @@ commands.add_command(watch)
 @commands.command("status")
 @gen_option
 @root_option
-def show_status(gen: str | None, root: Path) -> int:
+@remote_options
+def show_status(gen: str | None, root: Path, remote: RemotePlace | None) -> int:
     """Show the state of a generation: counts, workers, open trials and why they are open.
 
     The last line has the disk use of the project, as far as a third of a second is enough to look;
     `pipeline doctor -v` counts all of it.
     """
+    number = parse_generation(gen) if gen is not None else None
+    if remote is not None:
+        show_remote_status(remote, number)
+        return ExitCode.OK
     with ProjectReader(root) as reader:
-        generation = reader.choose(parse_generation(gen) if gen is not None else None)
+        generation = reader.choose(number)
         live = reader.progress(generation) if reader.is_playing(generation) else None
         click.echo(status_text(reader.farm(generation), reader.last_at(), live))
     click.echo(f"disk: {project_use(ProjectPaths(root), DISK_LOOK_S)}")

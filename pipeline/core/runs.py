@@ -8,6 +8,7 @@ finished.
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from typing import SupportsIndex
 
 from msgspec.structs import replace
 
@@ -44,6 +45,14 @@ def parse_generation(text: str) -> int:
     if match is None or int(match[1]) < 1:
         raise InputError(f"--gen {text}: expected a number from 1, e.g. 7, gen-7 or genomes/gen-0007")
     return int(match[1])
+
+
+def generation_number(given: object) -> int:
+    """A generation's number that a program gives: any integer, also of numpy. Raises InputError."""
+    number = given.__index__() if isinstance(given, SupportsIndex) else 0
+    if not 1 <= number <= GENERATION_MAX:
+        raise InputError(f"generation {given!r}: expected a number from 1 to {GENERATION_MAX}")
+    return number
 
 
 def replay(entries: Iterable[Entry], farm: Farm, generation: int) -> None:

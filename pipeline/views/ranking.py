@@ -22,6 +22,11 @@ _NUMBERS = {0, 1, 3, 5, 6, 7}
 def ranked(farms: Sequence[Farm], by: str, *, minimize: bool, reverse: bool) -> list[dict[str, Any]]:
     """The genomes of these generations, sorted; best first if `by` is fitness, those without a value always last."""
     rows = [{"generation": farm.generation, **row} for farm in farms for row in result_rows(farm)]
+    return ranked_rows(rows, by, minimize=minimize, reverse=reverse)
+
+
+def ranked_rows(rows: Sequence[dict[str, Any]], by: str, *, minimize: bool, reverse: bool) -> list[dict[str, Any]]:
+    """Rows of results, sorted in this way."""
     known = [row for row in rows if row[by] is not None]
     unknown = [row for row in rows if row[by] is None]
     downwards = (by == "fitness" and not minimize) or by in ("attempts", "seconds")

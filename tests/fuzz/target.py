@@ -19,6 +19,7 @@ NAMES = (
     "live_status",
     "qmp_answers",
     "script_replies",
+    "server_answers",
     "settings_files",
     "share_names",
     "share_records",

@@ -14,6 +14,7 @@ from pipeline.cli import main, new_project
 from pipeline.errors import (
     BundleError,
     ConfigError,
+    ConflictError,
     EvaluationFailed,
     ExitCode,
     FarmClosed,
@@ -22,8 +23,11 @@ from pipeline.errors import (
     InputError,
     LedgerError,
     MissingExtraError,
+    NotFoundError,
     PipelineError,
     ProjectBusyError,
+    QueueFullError,
+    RemoteError,
     SecretError,
     StalledError,
     TakeOverError,
@@ -43,6 +47,9 @@ CODES: dict[type[PipelineError], int] = {
     ConfigError: 2,
     SecretError: 2,
     GenomeError: 2,
+    NotFoundError: 2,
+    ConflictError: 2,
+    QueueFullError: 2,
     FarmClosed: 2,
     EvaluationFailed: 1,
     MissingExtraError: 2,
@@ -50,6 +57,7 @@ CODES: dict[type[PipelineError], int] = {
     TakeOverError: 2,
     BundleError: 2,
     HostError: 3,
+    RemoteError: 3,
     LedgerError: 4,
     StalledError: 4,
 }
@@ -146,6 +154,10 @@ def with_a_file_in_place_of_the_results(root: Path) -> list[str]:
     return ["run", "--gen", "1"]
 
 
+def of_a_server_that_is_off(_root: Path) -> list[str]:
+    return ["status", "--remote", f"http://127.0.0.1:{free_port()}"]
+
+
 def with_a_damaged_ledger(root: Path) -> list[str]:
     (root / "state").mkdir()
     (root / "state/ledger.db").write_bytes(b"no ledger at all" * 1000)
@@ -172,6 +184,7 @@ CASES: list[tuple[type[PipelineError], Callable[[Path], list[str]]]] = [
     (TakeOverError, with_a_share_that_is_not_there),
     (BundleError, into_a_folder_that_is_not_empty),
     (VmError, of_machines_on_a_host_that_is_off),
+    (RemoteError, of_a_server_that_is_off),
     (HostError, with_a_file_in_place_of_the_state_folder),
     (HostError, with_a_file_in_place_of_the_snapshots),
     (HostError, with_a_file_in_place_of_the_results),
@@ -186,7 +199,7 @@ def test_command_exits_with_code_of_error(
 ) -> None:
     """The error has that class, its message is on standard error, and the command exits with its code."""
     new_project.init(tmp_path)
-    command = [*prepare(tmp_path), *([] if kind is BundleError else ["--root", str(tmp_path)])]
+    command = [*prepare(tmp_path), *([] if kind in (BundleError, RemoteError) else ["--root", str(tmp_path)])]
     try:
         with pytest.raises(PipelineError) as raised:
             main.commands.main(command, standalone_mode=False)
@@ -205,7 +218,8 @@ def test_command_exits_with_code_of_error(
 
 def test_every_error_has_a_case() -> None:
     """An error that no command ends with would be documented in vain, unless it is one of programs."""
-    assert {kind for kind, _ in CASES} | {MissingExtraError, FarmClosed, EvaluationFailed} == CODES.keys()
+    of_programs = {MissingExtraError, FarmClosed, EvaluationFailed, NotFoundError, ConflictError, QueueFullError}
+    assert {kind for kind, _ in CASES} | of_programs == CODES.keys()
 
 
 def test_unexpected_os_error_is_reported_as_defect(

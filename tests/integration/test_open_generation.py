@@ -1,4 +1,7 @@
-"""An open generation of the API: genomes are submitted one at a time, and each result is told when it is there."""
+"""An open generation of the API: genomes are submitted one at a time, and each result is told when it is there.
+
+What does not need another farm than `farm` holds for one of this process and for one elsewhere, over HTTP.
+"""
 
 import asyncio
 import json
@@ -13,31 +16,47 @@ from pipeline import Evaluator, FarmClosed, Fitness, GenomeError, HostError, Inp
 from pipeline.api import OpenFarm
 from pipeline.errors import ExitCode
 from pipeline.host import submissions
+from pipeline.remote import RemoteFarm, connect
 from tests.harness.command_line import pipeline
-from tests.harness.farm_project import GAMES
+from tests.harness.farm_project import GAMES, FarmProject
+from tests.harness.http_farm import http_farm
 from tests.harness.waiting import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 GAME = Evaluator(python="game:play", folder=GAMES)
 
 
+Farm = OpenFarm | RemoteFarm
+
+
 @pytest.fixture(scope="module")
-def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenFarm]:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project folder, where it is played."""
+    return tmp_path_factory.mktemp("farm")
+
+
+@pytest.fixture(scope="module", params=["here", "elsewhere"])
+def farm(request: pytest.FixtureRequest, root: Path) -> Iterator[Farm]:
     """One for all tests: each has generations of its own."""
-    with open_farm(tmp_path_factory.mktemp("farm"), evaluator=GAME, workers=2, trials_per_genome=1) as opened:
-        yield opened
+    if request.param == "here":
+        with open_farm(root / "here", evaluator=GAME, workers=2, trials_per_genome=1) as opened:
+            yield opened
+        return
+    FarmProject(root / "elsewhere").configure(workers=2)
+    with http_farm(root / "elsewhere") as served, connect(served.url, token=served.secret("control")) as connected:
+        yield connected
 
 
-def folder_of(farm: OpenFarm, kind: str) -> Path:
+def folder_of(farm: Farm, root: Path, kind: str) -> Path:
     """The folder of a kind of files of the generation that was evaluated last."""
-    return farm.results.parents[1] / kind / farm.results.name
+    return root / ("here" if isinstance(farm, OpenFarm) else "elsewhere") / kind / f"gen-{farm.generation:04d}"
 
 
 def genome(number: int, **orders: object) -> bytes:
     return json.dumps({"n": number, **orders}, default=str).encode()
 
 
-def test_results_come_one_at_a_time(farm: OpenFarm, tmp_path: Path) -> None:
+def test_results_come_one_at_a_time(farm: Farm, root: Path, tmp_path: Path) -> None:
     """The first genome is told while the second one still plays: nothing waits for the end of a generation."""
     gate = tmp_path / "gate"
     with farm.open_generation() as number:
@@ -50,7 +69,7 @@ def test_results_come_one_at_a_time(farm: OpenFarm, tmp_path: Path) -> None:
     assert number == farm.generation
     assert slow.result().value is not None
     assert set(farm.scores()) == {"000001", "000002"}
-    assert (farm.results / "results.csv").exists()
+    assert (folder_of(farm, root, "results") / "results.csv").exists()
 
 
 def test_fitness_is_that_of_the_submitted_bytes(tmp_path: Path) -> None:
@@ -65,7 +84,7 @@ def test_fitness_is_that_of_the_submitted_bytes(tmp_path: Path) -> None:
     assert len({score.value for score in scores.values()}) == 3
 
 
-def test_results_are_told_in_the_order_of_completion(farm: OpenFarm, tmp_path: Path) -> None:
+def test_results_are_told_in_the_order_of_completion(farm: Farm, tmp_path: Path) -> None:
     """`as_completed` yields them so, whatever the order of the calls."""
     gate = tmp_path / "gate"
     with farm.open_generation():
@@ -76,7 +95,7 @@ def test_results_are_told_in_the_order_of_completion(farm: OpenFarm, tmp_path: P
         assert next(told) is long
 
 
-def test_program_may_go_on_from_a_callback(farm: OpenFarm) -> None:
+def test_program_may_go_on_from_a_callback(farm: Farm) -> None:
     """A steady-state optimiser submits the next genome when a result is there."""
     done = threading.Event()
     results = list[Fitness]()
@@ -95,7 +114,7 @@ def test_program_may_go_on_from_a_callback(farm: OpenFarm) -> None:
     assert len(farm.scores()) == 5
 
 
-def test_coroutines_wait_for_results(farm: OpenFarm) -> None:
+def test_coroutines_wait_for_results(farm: Farm) -> None:
     """With `asyncio.wrap_future`; the farm needs no interface of its own for them."""
 
     async def play() -> list[Fitness]:
@@ -105,7 +124,7 @@ def test_coroutines_wait_for_results(farm: OpenFarm) -> None:
         assert all(score.status == "completed" for score in asyncio.run(play()))
 
 
-def test_many_threads_submit(farm: OpenFarm) -> None:
+def test_many_threads_submit(farm: Farm) -> None:
     """Each genome has a name of its own, and every one is counted once."""
     futures = list[Future[Fitness]]()
 
@@ -123,13 +142,14 @@ def test_many_threads_submit(farm: OpenFarm) -> None:
     assert all(future.result().status == "completed" for future in futures)
 
 
-def test_genome_that_no_worker_has_room_for_can_be_cancelled(farm: OpenFarm, tmp_path: Path) -> None:
+def test_genome_that_no_worker_has_room_for_can_be_cancelled(farm: Farm, root: Path, tmp_path: Path) -> None:
     """It leaves nothing; one that has begun cannot be cancelled."""
     gate = tmp_path / "gate"
     with farm.open_generation():
         futures = [farm.submit(genome(n, until=gate)) for n in range(20)]
-        assert eventually(futures[0].running)
+        assert eventually(lambda: farm.progress().genomes)
         assert not futures[0].cancel()
+        assert eventually(futures[0].running)
         assert futures[-1].cancel()
         gate.touch()
 
@@ -137,10 +157,10 @@ def test_genome_that_no_worker_has_room_for_can_be_cancelled(farm: OpenFarm, tmp
         futures[-1].result()
     assert len(farm.scores()) == 19
     assert "000020" not in farm.scores()
-    assert not (folder_of(farm, "genomes") / "000020").exists()
+    assert not (folder_of(farm, root, "genomes") / "000020").exists()
 
 
-def test_failed_genome_is_a_result(farm: OpenFarm) -> None:
+def test_failed_genome_is_a_result(farm: Farm) -> None:
     """Its future does not raise; the others go on."""
     with farm.open_generation():
         bad, good = farm.submit(genome(1, do="raise")), farm.submit(genome(2))
@@ -173,7 +193,7 @@ def test_other_bytes_under_a_known_name_are_refused(tmp_path: Path) -> None:
             farm.submit(genome(2))
 
 
-def test_name_is_submitted_once(farm: OpenFarm) -> None:
+def test_name_is_submitted_once(farm: Farm) -> None:
     with farm.open_generation():
         farm.submit(genome(1), name="a")
         with pytest.raises(GenomeError, match="'a': was submitted before"):
@@ -190,7 +210,7 @@ def test_name_is_submitted_once(farm: OpenFarm) -> None:
         (b"1", "a.tmp", "not taken for genomes"),
     ],
 )
-def test_bad_submission_is_refused_at_once(farm: OpenFarm, content: object, name: object, words: str) -> None:
+def test_bad_submission_is_refused_at_once(farm: Farm, content: object, name: object, words: str) -> None:
     """In the thread that calls; the generation goes on."""
     with farm.open_generation():
         with pytest.raises(GenomeError, match=words):
@@ -213,7 +233,7 @@ def test_genome_that_cannot_be_stored_fails_alone(tmp_path: Path) -> None:
     assert "empty" in str(void.exception())
 
 
-def test_submit_needs_an_open_generation(farm: OpenFarm) -> None:
+def test_submit_needs_an_open_generation(farm: Farm) -> None:
     with pytest.raises(InputError, match="no generation is open"):
         farm.submit(genome(1))
     with farm.open_generation():
@@ -222,15 +242,18 @@ def test_submit_needs_an_open_generation(farm: OpenFarm) -> None:
         farm.submit(genome(1))
 
 
-def test_generation_without_genomes_is_finished(farm: OpenFarm, capsys: pytest.CaptureFixture[str]) -> None:
+def test_generation_without_genomes_is_finished(farm: Farm, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with farm.open_generation() as number:
         pass
     assert farm.scores() == {}
 
-    assert pipeline(capsys, "verify", "--gen", number, "--root", farm.results.parents[1])[0] == ExitCode.OK
+    assert (
+        pipeline(capsys, "verify", "--gen", number, "--root", folder_of(farm, root, "results").parents[1])[0]
+        == ExitCode.OK
+    )
 
 
-def test_block_that_raises_stops_playing(farm: OpenFarm, tmp_path: Path) -> None:
+def test_block_that_raises_stops_playing(farm: Farm, tmp_path: Path) -> None:
     """What has no result says so, what is counted stays, and the generation can be opened again."""
     gate = tmp_path / "gate"
     with pytest.raises(ZeroDivisionError), farm.open_generation() as number:

@@ -128,7 +128,6 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "pipeline.core",
         "pipeline.errors",
         "pipeline.host",
-        "pipeline.paths",
         "pipeline.storage",
         "pipeline.views",
     ),
@@ -162,10 +161,15 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "pipeline.remote": (
         "inbox_agent.protocol.layout",
+        "inbox_agent.protocol.printable",
         "pipeline.control.operations",
-        "pipeline.core",
+        "pipeline.core.params",
+        "pipeline.core.runs",
         "pipeline.errors",
         "pipeline.host.genome_fitness",
+        "pipeline.host.no_farm",
+        "pipeline.secrets",
+        "pipeline.storage.submitted_genomes",
         "pipeline.views",
     ),
     "pipeline.calls": (
@@ -176,6 +180,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "pipeline.host.genome_fitness",
         "pipeline.host.no_farm",
         "pipeline.paths",
+        "pipeline.remote",
     ),
     "pipeline.contrib": ("pipeline.calls.executor",),
     "pipeline": (

@@ -61,6 +61,7 @@ DOCUMENTS = (
     "docs/how-to/optimisers.md",
     "docs/how-to/optimiser-recipes.md",
     "docs/how-to/tracking.md",
+    "docs/how-to/remote-client.md",
     "docs/how-to/another-agent.md",
     "docs/reference/results.md",
     "docs/tutorial.md",

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from inbox_agent.protocol.layout import Outcome
@@ -14,6 +15,7 @@ from pipeline.core.runs import (
     changed_files,
     closing_facts,
     evaluator_differs,
+    generation_number,
     joining_facts,
     opening_facts,
     parse_generation,
@@ -51,6 +53,16 @@ def complete(farm: Farm, number: int = 1) -> None:
         f.TrialSettled(genome=number, trial=1, settlement=Settlement.COMPLETED, attempt=attempt, fitness=1.0),
     ):
         farm.evolve(fact, 0.0)
+
+
+@pytest.mark.parametrize("given", [0, -1, 10**9, 1.5, "7", None])
+def test_number_of_program_must_be_positive_integer(given: object) -> None:
+    with pytest.raises(InputError, match="expected a number from 1 to 999999999"):
+        generation_number(given)
+
+
+def test_number_of_program_may_be_of_any_integer_type() -> None:
+    assert [generation_number(given) for given in (7, np.int64(7))] == [7, 7]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,74 @@
+"""An executor over a farm elsewhere: `with open_remote_executor(farm) as executor:`. Its calls return numbers.
+
+Owns: that a value which cannot come back exactly is refused where the call is played.
+Not here: calls as genomes (`executor`), the farm (`pipeline.remote`).
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, cast
+
+from pipeline.api import OpenFarm
+from pipeline.calls.executor import RAISE, FarmExecutor, pickled
+from pipeline.calls.player import Call, call_for_number
+from pipeline.errors import EvaluationFailed
+from pipeline.host.genome_fitness import Fitness
+from pipeline.remote import RemoteFarm
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class RemoteExecutor(FarmExecutor):
+    """Created by `open_remote_executor`. Any thread may call."""
+
+    def __init__(self, farm: RemoteFarm, failed: Any) -> None:
+        super().__init__(cast(OpenFarm, farm), Path(), failed)  # it has what an executor uses of one
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Plays `fn(*args, **kwargs)` on a worker of the farm; the future gets its value, a number, as a float.
+
+        A call that fails, or has another value, gives what `failed` says, or raises EvaluationFailed.
+
+        Raises:
+            InputError: the call cannot be pickled. RuntimeError: the executor was shut down.
+        """
+        self._refuse_after_shutdown()
+        return self._submitted(pickled(Call(call_for_number, (fn, args, kwargs), {})))
+
+    def shared(self, value: T) -> T:
+        """The value itself: it is sent with each call that has it as an argument."""
+        return value
+
+    def _value(self, fitness: Fitness) -> Any:
+        if fitness.value is None:
+            raise EvaluationFailed(fitness.reason.removeprefix("trial 1: "))  # a call has no other
+        return fitness.value
+
+
+@contextmanager
+def open_remote_executor(
+    farm: RemoteFarm, *, failed: Any = RAISE, generation: int | None = None
+) -> Iterator[RemoteExecutor]:
+    """Opens a generation of a farm whose evaluator calls Python functions; its end waits until every call is settled.
+
+    In the `pipeline.toml` of the farm: `[evaluator]` with `python = "pipeline.calls.player:play"` and
+    `version = "calls-1"`, `[generation]` with `trials_per_genome = 1`. Its workers unpickle what is submitted: a
+    token for it lets its owner run any program there.
+
+    Args:
+        farm: from `pipeline.remote.connect`.
+        failed: the value of calls that fail. By default their futures raise EvaluationFailed.
+        generation: a program that was killed goes on with the same number.
+
+    Raises:
+        InputError, ConflictError, RemoteError: as `RemoteFarm.open_generation`.
+    """
+    with farm.open_generation(generation):
+        executor = RemoteExecutor(farm, failed)
+        try:
+            yield executor
+        finally:
+            executor.shutdown()
