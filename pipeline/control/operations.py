@@ -109,6 +109,12 @@ class SubmissionAnswer(Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class SubmissionAnswers(Struct, frozen=True):
+    """The answers to several submitted genomes, in their order."""
+
+    answers: Sequence[SubmissionAnswer]
+
+
 class WorkerStatus(Struct, frozen=True, kw_only=True):
     """A worker as the generation that was played last knows it."""
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 from msgspec import Meta, Struct
 from starlette.responses import Response
 
-from pipeline.control.operations import SubmissionAnswer, SubmissionState, SubmittedGenome
+from pipeline.control.operations import SubmissionAnswer, SubmissionAnswers, SubmissionState, SubmittedGenome
 from pipeline.core.runs import GENERATION_MAX
 from pipeline.errors import NotFoundError
 from pipeline.http_api.call import ApiCall
@@ -30,12 +30,6 @@ class GenomeBatch(Struct, frozen=True, forbid_unknown_fields=True):
     """Genomes that are submitted together."""
 
     genomes: Annotated[Sequence[SubmittedGenome], Meta(max_length=BATCH_GENOMES_MAX)]
-
-
-class SubmissionAnswers(Struct, frozen=True):
-    """The answers to a batch, in its order."""
-
-    answers: Sequence[SubmissionAnswer]
 
 
 async def open_generation(call: ApiCall) -> Response:

@@ -8,6 +8,7 @@ from pipeline.control.operations import (
     GenomeResult,
     ProjectStatus,
     SubmissionAnswer,
+    SubmissionAnswers,
 )
 from pipeline.core.access import AccessScope
 from pipeline.http_api import changing, reading
@@ -56,7 +57,7 @@ ENDPOINTS = (
         _GENOMES,
         changing.submit,
         SUBMIT,
-        changing.SubmissionAnswers,
+        SubmissionAnswers,
         (given.NUMBER,),
         changing.GenomeBatch,
         JSON,

@@ -11,7 +11,6 @@ import msgspec
 from msgspec import Struct
 
 from inbox_agent.protocol.printable import escaped
-from pipeline.control.operations import SubmissionAnswer
 from pipeline.errors import InputError
 
 TEXT_CHARS_MAX = 1000  #: of each text; a param may have as many
@@ -33,17 +32,11 @@ class ToolAnswer(Struct, Generic[T], frozen=True):
     result: T
 
 
-class Explanation(Struct, frozen=True):
+class ExplanationLines(Struct, frozen=True):
     """Why a genome, an attempt or a worker is where it is."""
 
     what: str
     lines: Sequence[str]
-
-
-class SubmissionAnswers(Struct, frozen=True):
-    """What became of each submitted genome."""
-
-    answers: Sequence[SubmissionAnswer]
 
 
 class ChangeDone(Struct, frozen=True):
@@ -66,13 +59,13 @@ def error_text(error: Exception) -> str:
     return shown("; ".join(line for line in str(error).splitlines() if line.strip()), ERROR_CHARS_MAX)
 
 
-def explanation(what: str, text: str) -> Explanation:
+def explanation(what: str, text: str) -> ExplanationLines:
     """An explanation in lines, of which the last ones are left out if there are too many."""
     lines = text.splitlines()
     left_out = len(lines) - EXPLAINED_LINES_MAX
     if left_out > 0:
         lines = [*lines[:EXPLAINED_LINES_MAX], f"({left_out} more lines; `pipeline explain` shows them)"]
-    return Explanation(what, lines)
+    return ExplanationLines(what, lines)
 
 
 def json_value(result: object) -> Any:

@@ -24,11 +24,11 @@ Key = Annotated[
 ]
 
 
-class Arguments(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ToolArguments(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """No arguments."""
 
 
-class PageArguments(Arguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PageArguments(ToolArguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A page of a list."""
 
     after: After = 0
@@ -41,7 +41,7 @@ class GenerationsArguments(PageArguments, frozen=True, kw_only=True, forbid_unkn
     after: Annotated[int, Meta(description="What `next` of the page before said; -10: the last ten.")] = -10
 
 
-class LatestArguments(Arguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LatestArguments(ToolArguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A generation, or the one that was played last."""
 
     generation: Latest = None
@@ -85,13 +85,13 @@ class EventsArguments(WaitArguments, frozen=True, kw_only=True, forbid_unknown_f
     ] = -200
 
 
-class GenerationArguments(Arguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class GenerationArguments(ToolArguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A generation."""
 
     generation: Generation
 
 
-class OpenArguments(Arguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class OpenArguments(ToolArguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A generation to open or to resume."""
 
     generation: Annotated[int | None, Meta(description="Its number; none: the next one.")] = None

@@ -19,13 +19,14 @@ from pipeline.control.operations import (
     GenomeResult,
     ProjectStatus,
     ReadOperations,
+    SubmissionAnswers,
     SubmittedGenome,
 )
 from pipeline.errors import NotFoundError
 from pipeline.mcp_server import arguments as args
-from pipeline.mcp_server.answers import ChangeDone, Explanation, SubmissionAnswers, ToolAnswer, explanation, schema_of
+from pipeline.mcp_server.answers import ChangeDone, ExplanationLines, ToolAnswer, explanation, schema_of
 
-A = TypeVar("A", bound=args.Arguments)
+A = TypeVar("A", bound=args.ToolArguments)
 R = TypeVar("R")
 
 #: Effects of a tool, for clients that ask the user before some of them. Every answer has texts from games, so every
@@ -42,7 +43,7 @@ class OperationTool:
     """A tool and how it is run."""
 
     tool: Tool  #: as it is listed
-    arguments: type[args.Arguments]
+    arguments: type[args.ToolArguments]
     run: Callable[[Any], object]  #: blocks; raises PipelineError
 
     @property
@@ -85,7 +86,7 @@ class _Reads:
             raise NotFoundError("no generation was played here yet; run `pipeline run`, or open one")
         return generation
 
-    def project(self, _given: args.Arguments) -> ProjectStatus:
+    def project(self, _given: args.ToolArguments) -> ProjectStatus:
         return self._operations.project()
 
     def generations(self, given: args.GenerationsArguments) -> GenerationPage:
@@ -107,7 +108,7 @@ class _Reads:
         number = self._latest(given.generation)
         return self._operations.settled(number, after=given.after, limit=given.limit, wait_s=given.wait_s)
 
-    def explain(self, given: args.ExplainArguments) -> Explanation:
+    def explain(self, given: args.ExplainArguments) -> ExplanationLines:
         return explanation(given.what, self._operations.explain(given.what, given.generation))
 
     def events(self, given: args.EventsArguments) -> EventPage:
@@ -157,7 +158,7 @@ def read_tools(operations: ReadOperations) -> Sequence[OperationTool]:
         "explain": "Why a genome, an attempt or a worker is where it is: what was tried, and what it waits for.",
         "events": "What happened in the farm, oldest first; waits for more.",
     }
-    no, page, latest, one = args.Arguments, args.GenerationsArguments, args.LatestArguments, args.GenomeArguments
+    no, page, latest, one = args.ToolArguments, args.GenerationsArguments, args.LatestArguments, args.GenomeArguments
     some, settled, why, events = (
         args.GenomesArguments,
         args.SettledArguments,
@@ -173,7 +174,7 @@ def read_tools(operations: ReadOperations) -> Sequence[OperationTool]:
         _made(reads.genomes, some, GenomePage, _READS, "list_genomes", "Genomes", what["genomes"]),
         _made(reads.genome, one, GenomeResult, _READS, "genome_result", "Genome", what["genome"]),
         _made(reads.settled, settled, GenomePage, _READS, "settled_genomes", "Settled genomes", what["settled"]),
-        _made(reads.explain, why, Explanation, _READS, "explain", "Explain", what["explain"]),
+        _made(reads.explain, why, ExplanationLines, _READS, "explain", "Explain", what["explain"]),
         _made(reads.events, events, EventPage, _READS, "list_events", "Events", what["events"]),
     )
 

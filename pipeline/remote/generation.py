@@ -11,8 +11,6 @@ import threading
 import uuid
 from collections.abc import Callable, Sequence
 
-from msgspec import Struct
-
 from pipeline.control.operations import (
     GenerationState,
     GenerationStatus,
@@ -20,6 +18,7 @@ from pipeline.control.operations import (
     GenomeResult,
     GenomeStatus,
     SubmissionAnswer,
+    SubmissionAnswers,
     SubmissionState,
 )
 from pipeline.errors import ConflictError, FarmClosed, GenomeError, InputError, NotFoundError, StalledError
@@ -36,10 +35,6 @@ _LOOKED_AFTER = 1  #: genomes that are asked for when no result has come for so 
 _CONFLICTS_MAX = 3  #: in a row, while the generation is open
 _PAUSE_S = 0.05  #: after a request for results that was answered at once without any
 _FINISHED_PAUSE_MAX_S = 1.0  #: between two looks whether a closed generation is finished
-
-
-class _Answers(Struct, frozen=True):
-    answers: list[SubmissionAnswer]
 
 
 class RemoteGeneration:
@@ -124,10 +119,10 @@ class RemoteGeneration:
         body = b'{"genomes":[' + b",".join(one.encoded for one in batch) + b"]}"
         headers = [("Content-Type", "application/json")]
         path = (*self._path, "genomes")
-        reply = self._sender.ask(_Answers, "POST", *path, body=body, headers=headers, patience=self._patience)
+        reply = self._sender.ask(SubmissionAnswers, "POST", *path, body=body, headers=headers, patience=self._patience)
         if [answer.name for answer in reply.answers] != [one.genome.name for one in batch]:
             raise self._sender.nonsense("the answers are not those of the genomes that were sent")
-        return reply.answers
+        return list(reply.answers)
 
     def _put(self, large: Submission) -> SubmissionAnswer:
         """Sends one genome as it is."""

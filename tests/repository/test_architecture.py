@@ -93,7 +93,12 @@ ONE_PLACE = {
         "pipeline.ui.web_server",
     },
     "uvicorn": {"pipeline.mcp_server.http_transport", "pipeline.ui.connections"},
-    "anyio": {"pipeline.mcp_server.server", "pipeline.mcp_server.stdio_transport"},
+    "anyio": {
+        "pipeline.http_api.call",
+        "pipeline.http_api.event_feed",
+        "pipeline.mcp_server.server",
+        "pipeline.mcp_server.stdio_transport",
+    },
     "mcp": {
         "pipeline.mcp_server.http_transport",
         "pipeline.mcp_server.resources",
