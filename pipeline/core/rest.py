@@ -99,8 +99,9 @@ def _is_idle(tx: Transaction, worker: Worker, seen: ObservedWorker) -> bool:
     machine = seen.machine
     is_up = machine is not None and machine.boots and machine.state is MachineState.RUNNING and not machine.busy
     is_heard = seen.readable and seen.alive and seen.loading_since is None and not tx.observed.is_silent(worker.name)
+    is_back = seen.woken_at is None  # until then it counts as waking, in place of another one
     holds = worker.wanted or worker.left_published or seen.starts or seen.claims or seen.answers
-    return worker.state in _MAY_REST and worker.epoch_open and is_up and is_heard and not holds
+    return worker.state in _MAY_REST and worker.epoch_open and is_up and is_heard and is_back and not holds
 
 
 def _wake(tx: Transaction, seen: ObservedWorker) -> None:

@@ -73,6 +73,8 @@ REGRESSIONS = {
     77866: "the same; a worker got more than its queue holds",
     32531: "on probation only the first recovery action was taken, which does not help a machine that hangs",
     104736: "a worker got its failed trial again while the machines of the others were being put to rest",
+    131343: "the same for a trial that may be lost once more",
+    141877: "a machine that was waking was put to rest, counted as waking for ever, and no other one was woken",
     19438: "a share could not be read, because poison had taken its machine down; the checker took it for readable",
 }
 

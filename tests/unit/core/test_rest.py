@@ -287,6 +287,24 @@ def test_worker_at_rest_gets_nothing_from_scan_in_progress() -> None:
     assert not core.farm.workers["w0"].wanted
 
 
+def test_worker_that_is_waking_is_not_put_to_rest() -> None:
+    """Until a scan that was requested after its start shows it: otherwise it would count as waking for ever, and no
+    other machine would be woken in its place.
+    """
+    core = RestHarness("w0")
+    core.until_at_rest()
+    core.machines["w0"], core.shares["w0"].unknown = UP, ""
+    core.tick()
+    started_at, scan = core.observed.time, core.scan
+    core.scan = lambda *args, **options: replace(scan(*args, **options), requested_at=started_at)  # type: ignore[method-assign]
+    core.run(2 * IDLE_S)
+    assert core.power == [("w0", PowerAction.REST)]
+    core.scan = scan  # type: ignore[method-assign]
+    core.add_genomes(1)
+    core.run(10)
+    assert core.farm.workers["w0"].wanted
+
+
 def test_last_try_waits_for_worker_at_rest() -> None:
     """A trial that failed on one worker is not settled there while another one can be woken."""
     core = RestHarness("w0", "w1", genomes=2)
