@@ -8,11 +8,11 @@ import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 
 from msgspec.structs import replace
 
+from inbox_agent.identity import agent_version
 from pipeline.config import load_config
 from pipeline.control.operations import (
     EventPage,
@@ -113,7 +113,7 @@ class ProjectOperations:
         here = played.number if played is not None and played.is_played else None
         return ProjectStatus(
             name=self.root.resolve().name,
-            version=version("genome-pipeline"),
+            version=agent_version(),
             is_controlled=self.is_controlled,
             open_generation=here if self.is_controlled else self._reading.playing(),
             latest_generation=self._reading.latest(),

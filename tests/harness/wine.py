@@ -29,7 +29,10 @@ ONLY_ON_WINDOWS = ("colorama", "pywin32-ctypes", "sspilib", "tzdata")
 #: Later versions call functions that Wine 8 does not have.
 PINNED = ("cryptography==42.0.5", "numpy<2.1")
 #: The tests' own packages on Windows. Neither a browser nor the type checker is installed there.
-OF_DEVELOPERS = ("hypothesis", "pytest", "pytest-timeout", "pytest-xdist", "tree-sitter", "tree-sitter-powershell")
+OF_DEVELOPERS = (
+    *("httpx", "hypothesis", "pytest", "pytest-timeout", "pytest-xdist"),
+    *("tree-sitter", "tree-sitter-powershell", "trustme"),
+)
 OF_EXAMPLES = ("gymnasium", "box2d", "mss", "pygame-ce", "cloudpickle", "farama-notifications")
 #: A call of a function that Wine 8 lacks ends the process. Python works without these, as on an older Windows.
 MISSING = "_wmi.pyd"

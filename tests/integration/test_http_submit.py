@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -130,7 +131,10 @@ def test_other_bytes_under_a_known_name_are_a_conflict(client: httpx.Client, num
     assert found.status_code == 200
 
 
-@pytest.mark.parametrize("name", ["größe 1.json", "a+b&c=d.json", "%2e%2e", "名前.json", "a'b\"c.json"])
+QUOTES = "a'b.json" if sys.platform == "win32" else "a'b\"c.json"  # Windows has no such name
+
+
+@pytest.mark.parametrize("name", ["größe 1.json", "a+b&c=d.json", "%2e%2e", "名前.json", QUOTES])
 def test_unusual_names_stay_what_they_are(client: httpx.Client, number: int, name: str) -> None:
     """Percent-encoded in paths; in Location, too."""
     answer = put(client, number, name, bytes_of(1))

@@ -132,6 +132,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "pipeline.views",
     ),
     "pipeline.control": (
+        "inbox_agent.identity",
         "inbox_agent.protocol.layout",
         "pipeline.config",
         "pipeline.core",

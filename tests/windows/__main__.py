@@ -29,6 +29,8 @@ POLL_S = 1.0
 #: Without output, before Wine is ended and everything is played again, once: a test in a call from which Wine does not
 #: return cannot run into its own time limit.
 STALL_LIMIT_S = 420.0
+#: Read the source tree, which is the same on every system.
+NOT_PLAYED = "--ignore=tests/repository"
 _STALLED = -1
 #: So many failed tests are played once more, alone: Wine loses a process now and then if many start at a time, and the
 #: test that waits for it runs out of time. A test that fails alone, too, is a failure.
@@ -51,7 +53,7 @@ def main() -> int:
     )
     if chosen:
         return _play(python, chosen, REPORT)
-    everything = ["-n", str(WORKERS), "--dist", "worksteal"]
+    everything = ["-n", str(WORKERS), "--dist", "worksteal", NOT_PLAYED]
     if (code := _play(python, everything, REPORT)) == _STALLED:
         code = _play(python, everything, REPORT)
     if code and not _pass_alone(python):
@@ -174,7 +176,11 @@ def _conclude(*, show_all: bool) -> int:
 def _collected() -> list[str]:
     """All tests that this system collects."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--collect-only"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "pytest", "-q", "--collect-only", NOT_PLAYED],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return [line for line in done.stdout.splitlines() if "::" in line]
 
