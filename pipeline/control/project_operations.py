@@ -17,6 +17,7 @@ from pipeline.config import load_config
 from pipeline.control.operations import (
     EventPage,
     GenerationPage,
+    GenerationState,
     GenerationStatus,
     GenomePage,
     GenomeResult,
@@ -177,7 +178,9 @@ class ProjectOperations:
             chosen = known or number or host.call(next_generation)
             played = self._played
             if played is not None and played.is_played and played.number == chosen:
-                return self.generation(chosen)
+                status = self.generation(chosen)
+                if status.state in (GenerationState.OPEN, GenerationState.CLOSED):  # it may have ended meanwhile
+                    return status
             if known is not None and self._has_ended(known):
                 return self.generation(known)  # the answer to a request that is repeated late
             self._refuse_if_playing()

@@ -18,6 +18,7 @@ from pipeline.control.operations import (
     SubmissionState,
     SubmittedGenome,
 )
+from pipeline.control.played_generation import PlayedGeneration
 from pipeline.control.project_operations import ProjectOperations
 from pipeline.core.model import trial_seed
 from pipeline.errors import ConflictError, HostError, InputError, NotFoundError, ProjectBusyError, QueueFullError
@@ -319,6 +320,19 @@ def test_wait_for_results_ends_with_the_generation(operations: ProjectOperations
         getattr(operations, verb)(number)
 
         assert waiting.result(PATIENCE_S).items == []
+
+
+def test_generation_that_ends_meanwhile_is_opened_again(
+    operations: ProjectOperations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was being played when the request was checked, and is finished when it is answered."""
+    number = operations.open_generation().number
+    operations.close_generation(number)
+    assert finished(operations, number)
+    answers = iter([True])
+    monkeypatch.setattr(PlayedGeneration, "is_played", property(lambda _self: next(answers, False)))
+
+    assert operations.open_generation(number).state is GenerationState.OPEN
 
 
 def test_failed_genomes_are_played_again(operations: ProjectOperations, tmp_path: Path) -> None:
