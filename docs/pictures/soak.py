@@ -8,7 +8,7 @@ from tests.programs.soak.samples import read_samples
 HERE = Path(__file__).parent
 STORED = HERE / "soak.csv"  #: samples.csv of a run
 PICTURE = HERE / "soak.svg"
-TITLE = "make soak HOURS=1.25, ended after 46 minutes"
+TITLE = "make soak HOURS=2"
 
 
 def draw() -> None:

@@ -1,9 +1,9 @@
 """Whether a series of samples is flat: the last third is not above the middle one.
 
-Medians are compared, so that a fault, which raises a few samples, does not matter; the first third is left out, because
-caches and pools fill up then. The constant covers what is normal between two moments. A leak of a process would show
-in its memory, its descriptors or its threads only as long as it lives, so the host's are checked over the longest life
-of a watch as well.
+Medians are compared, so that a fault, which raises a few samples, does not matter; of the disk that `pipeline prune`
+frees now and then, the lowest values. The first third is left out, because caches and pools fill up then. The constant
+covers what is normal between two moments. A leak of a process would show in its memory, its descriptors or its threads
+only as long as it lives, so the host's are checked over the longest life of a watch as well.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,6 +27,8 @@ CONSTANTS = {
     "disk_limited_mib": 1.0,
     "cpu_percent": 5.0,
 }
+#: What falls at each `pipeline prune` and rises until the next one: its lowest values are compared, not its medians.
+FALLS_AT_TIMES = {"disk_limited_mib"}
 SECONDS_MIN, SAMPLES_MIN = 1200.0, 60  #: less says nothing: pools and caches still fill up
 
 
@@ -64,13 +66,19 @@ def medians(samples: Sequence[Sample], column: str) -> tuple[float, float]:
     return _median(thirds(samples)[0], column), _median(thirds(samples)[1], column)
 
 
+def lowest(samples: Sequence[Sample], column: str) -> tuple[float, float]:
+    """The lowest values of the middle third and of the last one."""
+    middle, last = thirds(samples)
+    return min(getattr(sample, column) for sample in middle), min(getattr(sample, column) for sample in last)
+
+
 def _median(samples: Sequence[Sample], column: str) -> float:
     get: Callable[[Sample], float] = lambda sample: getattr(sample, column)  # noqa: E731
     return median([value for sample in samples if (value := get(sample))] or [0])
 
 
 def _rise(samples: Sequence[Sample], column: str, what: str) -> str:
-    middle, last = medians(samples, column)
+    middle, last = (lowest if column in FALLS_AT_TIMES else medians)(samples, column)
     if last <= middle * (1 + FRACTION) + CONSTANTS[column]:
         return ""
     return f"{column} rises, in {what}: {middle:g} in the middle third, {last:g} in the last one"
