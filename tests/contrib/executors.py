@@ -21,11 +21,15 @@ def traced(executor: FarmExecutor) -> Trajectory:
     def note(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         tell = trajectory.add(*args, *kwargs.values(), getattr(function, "items", None))
         future = submit(function, *args, **kwargs)
-        future.add_done_callback(lambda done: tell(done.exception() or done.result()))
+        future.add_done_callback(lambda done: tell(_told(done)))
         return future
 
     executor.submit = note  # type: ignore[method-assign]
     return trajectory
+
+
+def _told(done: Future[Any]) -> Any:
+    return "cancelled" if done.cancelled() else done.exception() or done.result()
 
 
 class SerialExecutor(FarmExecutor):

@@ -25,6 +25,7 @@ from tests.contrib.executors import SerialExecutor, traced
 from tests.contrib.kills import HIGH_LIMITS, Kills
 from tests.contrib.recipes import Recipe, blocks, opening_program, recipe
 from tests.contrib.trajectory import canonical, recording
+from tests.harness.waiting import PATIENCE_S, eventually
 
 pytestmark = [
     pytest.mark.contrib,
@@ -78,6 +79,7 @@ def played(title: str, executor: FarmExecutor) -> Played:
     submitted = traced(executor)
     with recording() as called:
         result = canonical(example(title)(recipe(title, executor)))
+    assert eventually(lambda: submitted.is_complete, PATIENCE_S)
     return Played(result, submitted.digest, called.digest, len(submitted))
 
 

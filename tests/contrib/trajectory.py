@@ -55,6 +55,11 @@ class Trajectory:
         return lambda value: exchange.append(canonical(value))
 
     @property
+    def is_complete(self) -> bool:
+        """Whether the value of each is noted. A future wakes those who wait for it before it calls its callbacks."""
+        return all(len(exchange) == 2 for exchange in self.exchanges)
+
+    @property
     def digest(self) -> str:
         return hashlib.sha256(repr(self.exchanges).encode()).hexdigest()[:16]
 
