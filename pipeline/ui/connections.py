@@ -123,7 +123,7 @@ class _Connection(H11Protocol):
         self._head_timer = self.loop.call_later(HEAD_LIMIT_S, self._cut_without_request)
         self._made_at = self.loop.time()
         if len(self.connections) > CONNECTIONS_MAX:
-            idle = [each for each in self.connections if _is_idle(each) and not each.transport.is_closing()]
+            idle = [each for each in self.connections if _waits_for_request(each) and not each.transport.is_closing()]
             # those that never had a request go first: a client may be about to use another one again
             min(idle, key=lambda each: (each.cycle is not None, each._made_at), default=self).transport.abort()  # type: ignore[union-attr]
 
@@ -154,22 +154,22 @@ class _Connection(H11Protocol):
 
     def handle_events(self) -> None:
         super().handle_events()
-        if not _is_idle(self) and self._head_timer is not None:
+        if not _waits_for_request(self) and self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if _is_idle(self) and self._head_timer is None and not self.transport.is_closing():
+        if _waits_for_request(self) and self._head_timer is None and not self.transport.is_closing():
             # the next request of a connection that is kept has begun: its head has a deadline, too
             self._head_timer = self.loop.call_later(HEAD_LIMIT_S, self._cut_without_request)
 
     def _cut_without_request(self) -> None:
         self._head_timer = None
-        if _is_idle(self):
+        if _waits_for_request(self):
             self.transport.abort()
 
 
-def _is_idle(connection: Any) -> bool:
+def _waits_for_request(connection: Any) -> bool:
     """Whether it has no request that is not answered."""
     return connection.cycle is None or bool(connection.cycle.response_complete)

@@ -235,7 +235,7 @@ def test_failed_connection_backs_off(server: Samba) -> None:
     server.kill()
     files = SmbFiles(SmbSession(access(server)))
     for _ in range(3):
-        with pytest.raises(Unavailable, match="Failed to connect"):
+        with pytest.raises(Unavailable, match=r"Failed to connect|socket was closed"):  # while its processes end
             files.names("")
     with pytest.raises(Unavailable, match="tried again in"):
         files.names("")
