@@ -147,8 +147,8 @@ class PlayedGeneration:
     def cancel(self, name: str) -> None:
         """Withdraws a genome that waits. Raises NotFoundError; ConflictError: it has joined."""
         with self._lock:
-            if name not in self._known:
-                raise NotFoundError(f"generation {self.number}: no genome {name!r} was submitted")
+            if name not in self._known or name in self._refused:
+                raise NotFoundError(f"generation {self.number}: no genome {name!r} waits, and none has joined")
             if (waiting := self._waiting.get(name)) is None or not waiting[0].cancel():
                 raise ConflictError(f"genome {name!r}: has joined the generation, and cannot be withdrawn")
             self._store.remove(self.number, [name])

@@ -28,7 +28,7 @@ from pipeline.control.operations import (
 )
 from pipeline.control.played_generation import PlayedGeneration
 from pipeline.control.project_reading import ProjectReading
-from pipeline.core.runs import GENERATION_MAX
+from pipeline.core.runs import generation_number
 from pipeline.errors import ConflictError, HostError, InputError, NotFoundError
 from pipeline.host.generation_numbers import next_generation
 from pipeline.host.host import Host
@@ -141,8 +141,10 @@ class ProjectOperations:
     def settled(self, number: int, *, after: int = 0, limit: int = 1000, wait_s: float = 0.0) -> GenomePage:
         """The genomes that were settled after a fact."""
         played = self._played
-        is_played = played is not None and played.number == number
-        is_over = (lambda: not played.is_played) if played is not None and is_played else (lambda: False)
+
+        def is_over() -> bool:
+            return played is not None and played.number == number and not played.is_played
+
         return self._reading.settled(number, after=after, limit=limit, wait_s=wait_s, is_over=is_over)
 
     def events(self, *, after: int = 0, limit: int = 100, wait_s: float = 0.0) -> EventPage:
@@ -167,8 +169,8 @@ class ProjectOperations:
             InputError: number or settings cannot be used; nothing was begun.
             HostError, LedgerError: the disk failed.
         """
-        if number is not None and not 1 <= number <= GENERATION_MAX:
-            raise InputError(f"generation {number}: expected a number from 1 to {GENERATION_MAX}")
+        if number is not None:
+            number = generation_number(number)
         if len(key) > KEY_CHARS_MAX:
             raise InputError(f"the idempotency key has {len(key)} characters, allowed are {KEY_CHARS_MAX}")
         with self._change() as (host, store):
@@ -184,15 +186,12 @@ class ProjectOperations:
             if known is not None and self._has_ended(known):
                 return self.generation(known)  # the answer to a request that is repeated late
             self._refuse_if_playing()
-            before = store.played()
             store.open_generation(chosen, key)  # first: a host that is killed here goes on with it
             try:
                 self._played = self._play(chosen)
             except InputError:
                 store.end_generation(chosen)
                 raise
-            if before is not None and before.number != chosen:
-                store.end_generation(before.number)
             return self.generation(chosen)
 
     def submit(self, number: int, genomes: Sequence[SubmittedGenome]) -> list[SubmissionAnswer]:
@@ -214,7 +213,7 @@ class ProjectOperations:
             played = self._played
             if played is not None and played.number == number:
                 played.close()
-            elif self.generation(number).state != "finished":
+            elif self.generation(number).state is not GenerationState.FINISHED:
                 raise self._not_open(number)
             return self.generation(number)
 
@@ -288,7 +287,7 @@ class ProjectOperations:
 
     def _has_ended(self, number: int) -> bool:
         with contextlib.suppress(NotFoundError):
-            return self._reading.generation(number).state == "finished"
+            return self._reading.generation(number).state is GenerationState.FINISHED
         return False
 
     def _with_state(self, status: GenerationStatus) -> GenerationStatus:

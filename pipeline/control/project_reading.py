@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -31,8 +30,16 @@ from pipeline.errors import InputError, NotFoundError
 from pipeline.inspection.current_reader import CurrentReader
 from pipeline.inspection.lookup import explain
 from pipeline.inspection.project_reader import ProjectReader
+from pipeline.storage.event_log import iso_time
 from pipeline.views.fact_text import describe_any, is_routine
-from pipeline.views.results import failure_reason, fittest, genome_evaluator, genome_status, mean_metrics, summary
+from pipeline.views.results import (
+    failure_reason,
+    fittest,
+    genome_evaluator,
+    genome_status,
+    mean_metrics,
+    summary,
+)
 
 LOOK_INTERVAL_S = 0.25  #: at a ledger that another process may write
 LIMIT_MAX = 10_000  #: items of one answer
@@ -189,8 +196,8 @@ class ProjectReading:
         """The reader of a project in which that generation was begun, or any."""
         with self._reader() as reader:
             if reader is None or not (known := reader.generations()) or (number is not None and number not in known):
-                what = "no generation" if number is None else f"generation {number}"
-                raise NotFoundError(f"{what} was begun here" if number is None else f"{what} was not begun here")
+                which = "no generation was" if number is None else f"generation {number} was not"
+                raise NotFoundError(f"{which} begun here")
             yield reader
 
     def _wait_for(self, look: Callable[[], tuple[Page, bool]], wait_s: float) -> Page:
@@ -276,7 +283,7 @@ def _event(reader: ProjectReader, entry: Entry) -> FarmEvent:
     kind = kind_of(entry.fact)
     return FarmEvent(
         number=entry.seq,
-        at=datetime.fromtimestamp(entry.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        at=iso_time(entry.at),
         generation=entry.generation,
         kind=kind,
         text=describe_any(entry.fact, reader.farm(entry.generation)) or kind.replace("_", " "),

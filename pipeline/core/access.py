@@ -21,7 +21,7 @@ class AccessScope(enum.StrEnum):
     CONTROL = "control"  #: stop a generation, and open what failed again
 
     def includes(self, other: "AccessScope") -> bool:
-        """Whether who may do this may do the other, too."""
+        """Whether this scope includes the other one."""
         scopes = list(AccessScope)
         return scopes.index(self) >= scopes.index(other)
 

@@ -46,7 +46,6 @@ class StoredGeneration:
 
     number: int
     takes_genomes: bool
-    is_played: bool  #: whether a host that starts goes on with it
 
 
 class SubmissionStore:
@@ -77,8 +76,9 @@ class SubmissionStore:
     # ---------------------------------------------------------------------------------------------------- generations
 
     def open_generation(self, number: int, key: str) -> None:
-        """Notes that a generation is played and takes genomes, and the key that opened it, if there is one."""
+        """Notes that a generation is played, and no other one, that it takes genomes, and the key that opened it."""
         with self._change() as db:
+            db.execute("UPDATE generations SET is_played = 0 WHERE number != ?", (number,))
             db.execute(
                 "INSERT INTO generations VALUES (?, ?, 1, 1) ON CONFLICT (number) DO UPDATE SET takes_genomes = 1,"
                 " is_played = 1, key = coalesce(excluded.key, key)",
@@ -86,8 +86,9 @@ class SubmissionStore:
             )
 
     def close_generation(self, number: int) -> None:
-        """Notes that a generation takes no more genomes, and is played."""
+        """Notes that a generation takes no more genomes and is played, and no other one."""
         with self._change() as db:
+            db.execute("UPDATE generations SET is_played = 0 WHERE number != ?", (number,))
             db.execute(
                 "INSERT INTO generations VALUES (?, NULL, 0, 1) ON CONFLICT (number) DO UPDATE SET takes_genomes = 0,"
                 " is_played = 1",
@@ -106,8 +107,8 @@ class SubmissionStore:
 
     def played(self) -> StoredGeneration | None:
         """The generation that a host that starts goes on with."""
-        rows = self._rows("SELECT number, takes_genomes FROM generations WHERE is_played ORDER BY number")
-        return StoredGeneration(rows[0][0], bool(rows[0][1]), is_played=True) if rows else None
+        rows = self._rows("SELECT number, takes_genomes FROM generations WHERE is_played")
+        return StoredGeneration(rows[0][0], bool(rows[0][1])) if rows else None
 
     # ----------------------------------------------------------------------------------------------------- submissions
 

@@ -10,9 +10,9 @@ import pytest
 
 from pipeline.control.operations import GenerationState, SubmissionState
 from tests.harness.farm_project import FarmProject
+from tests.harness.opened_project import genomes, opened
 from tests.harness.source_tree import ROOT
 from tests.harness.waiting import PATIENCE_S, eventually
-from tests.integration.test_project_operations import genomes, opened
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 BATCH = 12

@@ -22,6 +22,19 @@ Story = Callable[[Client], Awaitable[None]]
 TOKEN = "a-token-of-the-tests"
 
 
+#: The first message of a client.
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"},
+    },
+}
+
+
 def command(root: Path, *options: str) -> list[str]:
     """The command that a client starts."""
     return [sys.executable, "-m", "pipeline", "mcp", "--root", str(root), *options]

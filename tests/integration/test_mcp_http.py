@@ -15,23 +15,13 @@ from mcp import Client
 from pipeline.errors import ExitCode
 from tests.harness.command_line import pipeline
 from tests.harness.farm_project import FarmProject, games
-from tests.harness.mcp_clients import TOKEN, ask_over_http, command, refusal_of, result_of, served_over_http
+from tests.harness.mcp_clients import INITIALIZE, TOKEN, ask_over_http, command, refusal_of, result_of, served_over_http
 from tests.harness.waiting import PATIENCE_S
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a program handles")
 OURS = {"Authorization": f"Bearer {TOKEN}"}
-INITIALIZE = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {
-        "protocolVersion": "2025-06-18",
-        "capabilities": {},
-        "clientInfo": {"name": "test", "version": "1"},
-    },
-}
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from pipeline.mcp_server.tools import control_tools, read_tools
 from tests.fakes.farm_operations import FarmInMemory
 from tests.harness.farm_project import FarmProject, games
 from tests.harness.games.game import fitness_of
-from tests.harness.mcp_clients import ask, command, refusal_of, result_of
+from tests.harness.mcp_clients import INITIALIZE, ask, command, refusal_of, result_of
 from tests.harness.source_tree import ROOT
 from tests.harness.waiting import PATIENCE_S
 
@@ -33,16 +33,6 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 
 modes = pytest.mark.parametrize("mode", ["auto", "legacy"])
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a program handles")
-INITIALIZE = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {
-        "protocolVersion": "2025-06-18",
-        "capabilities": {},
-        "clientInfo": {"name": "test", "version": "1"},
-    },
-}
 
 
 @pytest.fixture(scope="module")

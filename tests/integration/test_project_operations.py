@@ -1,6 +1,5 @@
 """The operations for programs elsewhere: what was answered is counted exactly once, also if the host is killed."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,8 +23,10 @@ from pipeline.core.model import trial_seed
 from pipeline.errors import ConflictError, HostError, InputError, NotFoundError, ProjectBusyError, QueueFullError
 from pipeline.host.submissions import Submissions
 from pipeline.paths import ProjectPaths
+from pipeline.storage.submission_store import SubmissionStore
 from tests.harness.farm_project import FarmProject
 from tests.harness.games.game import fitness_of
+from tests.harness.opened_project import genome, genomes, opened
 from tests.harness.source_tree import ROOT
 from tests.harness.waiting import PATIENCE_S, eventually
 
@@ -35,7 +36,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 KILLED_HOST = """
 import os, sys
 from pathlib import Path
-from tests.integration.test_project_operations import genomes, opened
+from tests.harness.opened_project import genomes, opened
 
 operations = opened(Path(sys.argv[1]))
 number = operations.open_generation(key="mine").number
@@ -43,26 +44,6 @@ answers = operations.submit(number, genomes(int(sys.argv[2])))
 print(number, *{str(answer.state) for answer in answers}, flush=True)
 os._exit(9)
 """
-
-
-def genomes(count: int, first: int = 0, **orders: object) -> list[SubmittedGenome]:
-    """Numbered genomes."""
-    return [genome(f"g{number:03d}", n=number, **orders) for number in range(first, first + count)]
-
-
-def genome(name: str, **orders: object) -> SubmittedGenome:
-    return SubmittedGenome(name=name, content=json.dumps(orders, default=str).encode())
-
-
-def opened(root: Path) -> ProjectOperations:
-    """The operations on a project that this process plays."""
-    operations = ProjectOperations(root)
-    try:
-        operations.open_project()
-    except BaseException:
-        operations.close()
-        raise
-    return operations
 
 
 @pytest.fixture
@@ -401,6 +382,22 @@ def test_closed_generation_is_finished_by_the_next_host(root: Path, tmp_path: Pa
     with closing(opened(root)) as operations:
         assert finished(operations, number)
         assert operations.generation(number).completed == 30
+
+
+def test_generation_that_was_opened_last_goes_on(project: FarmProject) -> None:
+    """With the next host, and not one before it that could not go on."""
+    project.configure(workers=1, evaluator='python = "missing_module:play"')
+    with closing(opened(project.root)) as operations:
+        first = operations.open_generation().number
+        operations.submit(first, genomes(1))
+        assert eventually(lambda: operations.generation(first).state is GenerationState.STALLED, PATIENCE_S)
+    project.configure(workers=1)
+    with closing(SubmissionStore(ProjectPaths(project.root).submissions)) as store:
+        store.open_generation(first + 1, "")  # a host is killed here
+
+    with closing(opened(project.root)) as operations:
+        assert operations.project().open_generation == first + 1
+        assert operations.generation(first).state is GenerationState.STOPPED
 
 
 def test_stopped_generation_is_not_played_by_the_next_host(root: Path) -> None:
