@@ -133,7 +133,7 @@ def _run(args: argparse.Namespace, played: PlayedEvaluator, files: LocalFiles, s
         clock=time.monotonic,
         session=look_at_session,
         share_is_local=not args.foreign_disk,
-        host_is_local=args.leave_with_parent,
+        host_is_local=args.leave_with_parent and not args.host_elsewhere,
         deployments=DeploymentIntake(files, deployed, make, time.monotonic) if deployed is not None else None,
         limits=AgentLimits(poll_s=args.poll, beat_s=args.beat),
     )

@@ -64,6 +64,11 @@ def agent_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="for a host on this system: end when standard input ends, flush only the claims that it asks for",
     )
+    parser.add_argument(
+        "--host-elsewhere",
+        action="store_true",
+        help="with --leave-with-parent: the parent is not the host, so flush every claim",
+    )
     return parser
 
 

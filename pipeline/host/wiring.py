@@ -26,7 +26,7 @@ from pipeline.machines.boot_queue import BootQueue
 from pipeline.machines.connections import machines_of, smb_access
 from pipeline.machines.controller import WATCH_INTERVAL_S, MachineController
 from pipeline.machines.evidence import MachineEvidence
-from pipeline.machines.local_workers import LocalWorkers
+from pipeline.machines.local_workers import LocalWorkers, agents_of
 from pipeline.machines.pools import MachinePool, MachinePools
 from pipeline.paths import ProjectPaths
 from pipeline.shares.artifact_room import ArtifactRoom
@@ -76,7 +76,7 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack) 
     snapshots = Snapshots(paths.snapshots)
     hooks = stack.enter_context(closing(Hooks(config.hooks, root, config.without_secrets(os.environ))))
 
-    local_workers = LocalWorkers(config, paths, evaluator_folder, on_exit=wakeups.request_sweep)
+    local_workers = LocalWorkers(agents_of(config), paths, evaluator_folder, on_exit=wakeups.request_sweep)
     stack.callback(local_workers.close)
     machine_controller = _machine_controller(root, config, wakeups)
     if machine_controller is not None:

@@ -6,7 +6,8 @@ Owns: which calls a recovery action makes. Not here: when it is due (`core.recov
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -33,15 +34,34 @@ _STATES = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentProcesses:
+    """Which agents are run, and with what."""
+
+    names: Sequence[str]  #: of their workers
+    settings: Mapping[str, object]  #: the content of their settings file
+    environment: Mapping[str, str]  #: of the agents: without the host's secrets, so that no game can inherit them
+    beat_s: float
+    options: Sequence[str] = ()  #: further arguments
+
+
+def agents_of(config: Config) -> AgentProcesses:
+    """The agents of the local workers."""
+    return AgentProcesses(
+        names=config.local_names(),
+        settings={"evaluator": msgspec.to_builtins(config.evaluator)},
+        environment=config.without_secrets(os.environ),
+        beat_s=config.limits.silence_limit_s / 6,
+    )
+
+
 class LocalWorkers:
     """The local agents, each with a share in the state folder."""
 
-    def __init__(self, config: Config, paths: ProjectPaths, folder: Path, on_exit: Callable[[], None]) -> None:
+    def __init__(self, agents: AgentProcesses, paths: ProjectPaths, folder: Path, on_exit: Callable[[], None]) -> None:
         """`folder` has the evaluator's files; `on_exit` is called from a thread when an agent has ended."""
-        names = config.local_names()
-        self._config, self._paths, self._folder = config, paths, folder
-        #: of the agents: without the host's secrets, so that no game can inherit them
-        self._environment = config.without_secrets(os.environ)
+        names = agents.names
+        self._agents, self._paths, self._folder = agents, paths, folder
         self.shares: Mapping[str, Path] = {name: paths.share(name) for name in names}
         self._machines = LocalMachines({name: self._spec(name, n) for n, name in enumerate(names)}, on_exit)
         self._boundary = ErrorBoundary()
@@ -95,7 +115,7 @@ class LocalWorkers:
         Raises:
             HostError: the disk refuses.
         """
-        settings = orjson.dumps({"evaluator": msgspec.to_builtins(self._config.evaluator)})
+        settings = orjson.dumps(self._agents.settings)
         for name, share in self.shares.items():
             with disk_errors(share):
                 share.mkdir(parents=True, exist_ok=True)
@@ -119,13 +139,13 @@ class LocalWorkers:
         # -P: a user's file must not shadow a module of the standard library in the agent.
         argv = [sys.executable, "-P", "-m", "inbox_agent", "--share", str(share), "--state", str(own)]
         argv += ["--config", str(self._paths.agent_settings(name)), "--folder", str(self._folder)]
-        argv += ["--worker", str(number), "--workers", str(len(self._config.local_names()))]
-        argv += ["--leave-with-parent", "--beat", f"{self._config.limits.silence_limit_s / 6:g}"]
+        argv += ["--worker", str(number), "--workers", str(len(self._agents.names))]
+        argv += ["--leave-with-parent", "--beat", f"{self._agents.beat_s:g}", *self._agents.options]
         return LocalSpec(
             argv=argv,
             disk=share,
             folders=(f"{INBOX}/{STAGING}", f"{OUTBOX}/{STAGING}", STATUS),
             log=self.log_path(name),
             cwd=self._folder,
-            env=self._environment,
+            env=self._agents.environment,
         )

@@ -19,7 +19,7 @@ from pipeline.host.ports import Clock, FactStore, RequestExecutor, ResultStore, 
 from pipeline.machines.boot_queue import BootQueue
 from pipeline.machines.controller import MachineController
 from pipeline.machines.evidence import MachineEvidence
-from pipeline.machines.local_workers import LocalWorkers
+from pipeline.machines.local_workers import LocalWorkers, agents_of
 from pipeline.machines.pools import MachinePool, MachinePools
 from pipeline.paths import RESULTS_JSONL, SET_ASIDE, ProjectPaths
 from pipeline.shares.executor import ShareExecutor
@@ -250,7 +250,7 @@ def local_workers(folder: Path) -> Iterator[MachinePool]:
     """An agent as a process of this computer."""
     table = EvaluatorTable(command=[sys.executable, "-c", ""])
     config = Config(evaluator=table, local=LocalTable(workers=1))
-    workers = LocalWorkers(config, ProjectPaths(folder), folder, on_exit=lambda: None)
+    workers = LocalWorkers(agents_of(config), ProjectPaths(folder), folder, on_exit=lambda: None)
     workers.prepare()
     yield MachinePools({"local-0": workers})
     workers.close()

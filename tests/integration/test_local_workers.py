@@ -10,7 +10,7 @@ import pytest
 from inbox_agent.settings import EvaluatorTable
 from pipeline.config import Config, LocalTable, WorkerTable
 from pipeline.core.requests import MachineAction
-from pipeline.machines.local_workers import LocalWorkers
+from pipeline.machines.local_workers import LocalWorkers, agents_of
 from pipeline.paths import ProjectPaths
 from tests.harness.waiting import eventually
 
@@ -28,7 +28,7 @@ def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalWo
         local=LocalTable(workers=2),
         worker=[remote],
     )
-    workers = LocalWorkers(config, ProjectPaths(tmp_path), tmp_path, on_exit=lambda: None)
+    workers = LocalWorkers(agents_of(config), ProjectPaths(tmp_path), tmp_path, on_exit=lambda: None)
     workers.prepare()
     for name in workers.names():
         workers.execute(MachineAction(name, None))
