@@ -158,7 +158,7 @@ def state_folder(args: argparse.Namespace) -> Path:
     if args.state:
         return _as_unicode(Path(args.state))
     key = hashlib.sha256(os.fsencode(os.path.normcase(Path(args.share).resolve()))).hexdigest()[:16]
-    return _state_base() / "inbox-agent" / key
+    return state_base() / "inbox-agent" / key
 
 
 def _as_unicode(folder: Path) -> Path:
@@ -169,7 +169,7 @@ def _as_unicode(folder: Path) -> Path:
     return folder
 
 
-def _state_base() -> Path:
+def state_base() -> Path:
     """Where programs of this user keep their state. Relative paths are ignored, as the XDG specification says: the
     folder would depend on where the agent was started.
     """

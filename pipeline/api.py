@@ -30,6 +30,7 @@ from pipeline.host.host import Ending, Host
 from pipeline.host.host_thread import HostThread, result_of
 from pipeline.host.no_farm import NoFarm
 from pipeline.host.submissions import Submissions
+from pipeline.sites.interface import Sites
 from pipeline.storage.submitted_genomes import GenomeSource, genome_content, put_genomes
 from pipeline.views.generation_summary import GenerationSummary, generation_summary
 from pipeline.views.progress import Progress
@@ -272,6 +273,7 @@ def open_farm(
     *,
     evaluator: Evaluator | None = None,
     workers: int | None = None,
+    sites: Sites | None = None,
     trials_per_genome: int | None = None,
     failures_max: int | None = None,
     seed: int | None = None,
@@ -282,6 +284,9 @@ def open_farm(
     on_generation: Callable[[GenerationSummary], object] | None = None,
 ) -> Iterator[OpenFarm]:
     """Opens the farm of a project folder; local workers run until the block ends. Arguments override `pipeline.toml`.
+
+    `sites`: computers of a cluster, as `pipeline.sites.dask.DaskSites`, whose agents get the evaluator's files from
+    here. With them there are no local workers, unless `workers` or `pipeline.toml` says how many.
 
     `on_generation` is called with the summary of each generation that `evaluate`, or the block of `open_generation`,
     has finished, in the thread of that call and before it returns: also of one that was finished by an earlier run.
@@ -304,12 +309,15 @@ def open_farm(
     config = load_config(root, check=False)
     generation: dict[str, object] = {"trials_per_genome": trials_per_genome, "failures_max": failures_max}
     generation |= {"seed": seed, "seeds": seeds, "reuse": reuse, "keep": keep}
-    config = checked(_overridden(config, evaluator, workers, settings, generation), str(root))
+    if sites is not None and workers is None and config.local.workers is None:
+        workers = 0
+    config = _overridden(config, evaluator, workers, settings, generation)
+    config = checked(config, str(root), has_sites=sites is not None)
     folder = evaluator.folder if evaluator is not None and evaluator.folder is not None else root
     folder = _path("folder", folder)
     with disk_errors(root):
         root.mkdir(parents=True, exist_ok=True)
-    host = HostThread(lambda: Host(root, config, folder))
+    host = HostThread(lambda: Host(root, config, folder, sites))
     try:
         yield OpenFarm(host, on_generation)
     finally:

@@ -173,6 +173,11 @@ class ProjectPaths:
         """The state folder of a local worker's agent."""
         return self.state / "local" / worker
 
+    @property
+    def sites(self) -> Path:
+        """The workers on sites of a cluster, as the last host has found them."""
+        return self.state / "sites.json"
+
     def evaluator_files(self, version: str) -> Path:
         """Paths and digests of the files of one version of the evaluator."""
         return self.all_evaluator_files / f"{version}.json"
@@ -184,3 +189,30 @@ class ProjectPaths:
     def agent_log(self, worker: str) -> Path:
         """The output of a local worker's agent."""
         return self.agent_state(worker) / "agent.log"
+
+
+@dataclass(frozen=True, slots=True)
+class SitePaths:
+    """The paths of a site, on its own computer: what it keeps of one farm is in `folder`."""
+
+    folder: Path
+
+    @property
+    def lock(self) -> Path:
+        """Locked while a process is this site."""
+        return self.folder / "site.lock"
+
+    @property
+    def store(self) -> Path:
+        """Genomes and evaluators by their digests."""
+        return self.folder / "store"
+
+    @property
+    def project(self) -> ProjectPaths:
+        """Shares, agents and incoming artifacts have the same places as those of a host."""
+        return ProjectPaths(self.folder)
+
+
+def default_site_base(state_base: Path) -> Path:
+    """Where sites are by default, below the folder in which programs of this user keep their state."""
+    return state_base / "genome-pipeline" / "sites"

@@ -12,7 +12,8 @@ from pipeline.core.deployment import Deployment
 from pipeline.core.disk_room import bytes_text
 from pipeline.errors import ExitCode, InputError, ProjectBusyError
 from pipeline.host import deploy as deploying
-from pipeline.host.deploy import PackedEvaluator, WorkerEvaluator
+from pipeline.host.deploy import WorkerEvaluator
+from pipeline.host.evaluator_packing import PackedEvaluator, pack
 from pipeline.host.host import Host
 from pipeline.paths import ProjectPaths
 from pipeline.storage.deployment_store import DeploymentStore
@@ -49,14 +50,14 @@ def deploy(folder: Path | None, to: tuple[str, ...], rollback: bool, what_if: bo
     deploying.require_deployable(config, root, source, to)
     store = DeploymentStore(ProjectPaths(root))
     if what_if:
-        _print_files(deploying.pack(root, config, source, to, keep=False), source)
+        _print_files(pack(root, config, source, to, keep=False), source)
         click.echo("nothing was changed")
         return ExitCode.OK
     with store.changing():
         if rollback:
             deployment = store.add(deploying.earlier(store))
         else:
-            packed = deploying.pack(root, config, source, to, keep=True)
+            packed = pack(root, config, source, to, keep=True)
             _print_files(packed, source)
             deployment = store.add(packed.deployment) if packed.is_new else store.read().known[-1]
     whom = ", ".join(deployment.workers or ()) or "all workers"

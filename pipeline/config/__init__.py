@@ -20,6 +20,7 @@ from hyperv_ops import MACHINE_NAME
 from inbox_agent.protocol.layout import GENOME_BYTES_MAX, SETTINGS_BYTES_MAX, VALUE_MAX, Settings
 from inbox_agent.settings import EvaluatorTable, SettingsError, convert, read_settings
 from pipeline.config.machine_tables import ConfigTable, HyperVTable, MachineName, QemuTable, Secret, check_secret
+from pipeline.config.sites_table import SitesTable
 from pipeline.core.facts import Reuse, RunSettings, Seeds
 from pipeline.core.limits import Limits
 from pipeline.core.retention import Keep
@@ -68,7 +69,8 @@ class GenerationTable(ConfigTable, frozen=True, kw_only=True):
 class LocalTable(ConfigTable, frozen=True, kw_only=True):
     """`[local]`: workers that are processes on this computer."""
 
-    workers: Annotated[int, Meta(ge=0, le=512)] | None = None  #: unset: one per core, or none with a `[[worker]]`
+    #: unset: one per core, or none with a `[[worker]]` or `[sites]`
+    workers: Annotated[int, Meta(ge=0, le=512)] | None = None
     #: attempts that a worker holds at least: one runs, the others wait; while games are short, as many as are played
     #: in 50 ms
     queue_depth: Annotated[int, Meta(ge=1, le=64)] = 2
@@ -144,6 +146,7 @@ class Config(ConfigTable, frozen=True, kw_only=True):
     evaluator: EvaluatorTable = EvaluatorTable()
     local: LocalTable = LocalTable()
     worker: list[WorkerTable] = field(default_factory=list)
+    sites: SitesTable | None = None
     hyperv: HyperVTable | None = None
     qemu: QemuTable | None = None
     hooks: HooksTable = HooksTable()
@@ -201,7 +204,7 @@ class Config(ConfigTable, frozen=True, kw_only=True):
         """Names of the local workers."""
         count = self.local.workers
         if count is None:
-            count = 0 if self.worker else os.cpu_count() or 1
+            count = 0 if self.worker or self.sites else os.cpu_count() or 1
         return [f"local-{number}" for number in range(count)]
 
     def worker_names(self) -> list[str]:
@@ -253,7 +256,7 @@ class Config(ConfigTable, frozen=True, kw_only=True):
     @property
     def knows_evaluator(self) -> bool:
         """Whether the evaluator's files on this computer are those that the workers must play."""
-        return bool(self.local_names() or self.evaluator.version or self.evaluator.files)
+        return bool(self.local_names() or self.sites or self.evaluator.version or self.evaluator.files)
 
     def run_settings(self, evaluator_version: str = "") -> RunSettings:
         """The settings that a fitness depends on; without a version, that of the first worker counts."""
@@ -306,15 +309,18 @@ def changed(config: Config, changes: Mapping[str, object], source: str) -> Confi
         raise ConfigError(str(error)) from error
 
 
-def checked(config: Config, source: str) -> Config:
-    """The configuration, checked to have a worker and an evaluator for local ones. Raises ConfigError."""
+def checked(config: Config, source: str, *, has_sites: bool = False) -> Config:
+    """The configuration, checked to have a worker and an evaluator for local ones. Raises ConfigError.
+
+    `has_sites`: whether there are sites that the configuration does not name.
+    """
     if config.local_names() and not config.evaluator.is_playable:
         raise ConfigError(
             f"{source}: [evaluator] does not say what the local workers play; "
             "give `command` or `python` there, or run `pipeline init` for an example"
         )
-    if not config.worker_names():
-        raise ConfigError(f"{source}: no worker at all; set [local] workers, or add a [[worker]]")
+    if not (config.worker_names() or config.sites or has_sites):
+        raise ConfigError(f"{source}: no worker at all; set [local] workers, or add a [[worker]] or [sites]")
     return config
 
 

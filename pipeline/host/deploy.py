@@ -1,40 +1,22 @@
-"""Deploys an evaluator: packs its files, notes the deployment, and brings it to the workers if no host runs.
+"""Deploys an evaluator on request: what can be deployed, and bringing it to the workers if no host runs.
 
-Owns: what can be deployed. A host that runs brings a deployment to its workers when it begins the next generation.
-Not here: when a worker gets it (`core.deployment`), the archive (`inbox_agent.evaluator_archive`).
+A host that runs brings a deployment to its workers when it begins the next generation.
+Not here: packing its files (`evaluator_packing`), when a worker gets it (`core.deployment`).
 """
 
-import contextlib
-import tempfile
-import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
-from inbox_agent.evaluator_archive import ArchiveError, pack_evaluator
-from inbox_agent.evaluator_files import EvaluatorFiles, EvaluatorFilesError
 from inbox_agent.protocol.layout import AgentRecord, AgentState, clean
-from inbox_agent.system.atomic_file import replace_file
 from pipeline.config import Config
 from pipeline.core.deployment import Deployment
-from pipeline.errors import InputError, disk_errors
+from pipeline.errors import InputError
 from pipeline.host.host import Host
-from pipeline.paths import ProjectPaths
-from pipeline.storage.deployment_store import DeploymentStore, size_and_digest
+from pipeline.storage.deployment_store import DeploymentStore
 
 NO_DEPLOYMENTS_TAKEN = "takes no deployments; start its agent with --accept-evaluators"
 _PROBLEM_CHARS_MAX = 200
-
-
-@dataclass(frozen=True, slots=True)
-class PackedEvaluator:
-    """What is deployed."""
-
-    deployment: Deployment  #: its number is 0 until it is added
-    files: dict[str, str]  #: path -> SHA-256
-    is_new: bool  #: whether the last deployment was another one
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +35,8 @@ def require_deployable(config: Config, root: Path, folder: Path, workers: Collec
     names = [table.name for table in config.worker]
     if not names:
         raise InputError(
-            "there is no [[worker]]: local workers play the files of this project as they are, so there is nothing to "
-            "deploy"
+            "there is no [[worker]]: local workers play the files of this project as they are, and sites get them from "
+            "the host, so there is nothing to deploy"
         )
     if unknown := sorted(set(workers) - set(names)):
         raise InputError(f"--to {unknown[0]}: no [[worker]] of that name; there are {', '.join(names)}")
@@ -64,68 +46,6 @@ def require_deployable(config: Config, root: Path, folder: Path, workers: Collec
         raise InputError("[evaluator] has `version`, and so no files; say which files travel with `files` instead")
     if config.local_names() and folder != root:
         raise InputError(f"{folder}: the local workers play the files of {root}; deploy these, without FOLDER")
-
-
-def pack(root: Path, config: Config, folder: Path, workers: Sequence[str], *, keep: bool) -> PackedEvaluator:
-    """Packs the files that count for the evaluator.
-
-    Args:
-        folder: the folder of the files.
-        workers: whom it is for; empty: all.
-        keep: whether the archive is kept, to be deployed. In `DeploymentStore.changing`.
-
-    Raises:
-        InputError: the files cannot be deployed.
-        HostError: the archive cannot be written.
-    """
-    paths, store = ProjectPaths(root), DeploymentStore(ProjectPaths(root))
-    last = store.read().known[-1:]
-    evaluator_files = EvaluatorFiles(config.evaluator, folder)
-    with _new_archive(paths, keep=keep) as packed, disk_errors(packed):
-        try:
-            files = evaluator_files.read()
-            version = evaluator_files.version(files)
-            pack_evaluator(folder, files, packed)
-        except EvaluatorFilesError as error:
-            raise InputError(str(error)) from error
-        except ArchiveError as error:
-            raise InputError(f"{folder}: {error}; `files` in [evaluator] says which files travel") from error
-        archive_bytes, archive_sha256 = size_and_digest(packed)
-        if keep:
-            packed.replace(store.archive(archive_sha256))
-            paths.all_evaluator_files.mkdir(parents=True, exist_ok=True)
-            replace_file(paths.evaluator_files(version), msgspec.json.format(msgspec.json.encode(files)))
-    table = config.evaluator
-    deployment = Deployment(
-        number=0,
-        evaluator=version,
-        archive_bytes=archive_bytes,
-        archive_sha256=archive_sha256,
-        command=tuple(table.command) if table.command is not None else None,
-        python=table.python,
-        files=tuple(table.files) if table.files is not None else None,
-        stall_limit_s=table.stall_limit_s,
-        load_limit_s=table.load_limit_s,
-        memory_limit_mb=table.memory_limit_mb,
-        games_per_process=table.games_per_process,
-        result_is_final=table.result_is_final,
-        workers=tuple(workers) or None,
-        deployed_at=time.time(),
-    )
-    return PackedEvaluator(deployment, files, not (last and last[0].is_same(deployment)))
-
-
-@contextlib.contextmanager
-def _new_archive(paths: ProjectPaths, *, keep: bool) -> Iterator[Path]:
-    """Where an archive is packed: in the state folder only if it is kept."""
-    if not keep:
-        with tempfile.TemporaryDirectory(prefix="pipeline-deploy-") as place:
-            yield Path(place, paths.new_archive.name)
-        return
-    try:
-        yield paths.new_archive
-    finally:
-        paths.new_archive.unlink(missing_ok=True)
 
 
 def earlier(store: DeploymentStore) -> Deployment:

@@ -192,6 +192,7 @@ class GenerationOpener:
 
     def _settings(self, generation: int, *, renewed: bool = False) -> RunSettings:
         """The version is the newest if `renewed`, or if nothing was counted yet; else that of the generation."""
+        self._evaluator.deploy_to_sites()
         self._parts.loop.deployments = self._parts.deployments.read()
         is_begun = self._farm.generation == generation  # the farm may be that of the generation before
         keeps = is_begun and not renewed and rules.has_fitness(self._farm)
@@ -216,7 +217,7 @@ class GenerationOpener:
         return outputs
 
     def _starting_facts(self) -> list[Fact]:
-        started = HostStarted(pid=os.getpid(), workers=len(self._config.worker_names()), boot_id=boot_id())
+        started = HostStarted(pid=os.getpid(), workers=len(self._parts.worker_names), boot_id=boot_id())
         # Attempts on workers that are no longer configured will never be played.
         return [started, *rules.withdrawals(self._farm, "no longer configured", self._farm.retired)]
 

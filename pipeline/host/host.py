@@ -28,6 +28,7 @@ from pipeline.core.queues import may_gather_results
 from pipeline.errors import InputError, disk_errors
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.disk_watch import DiskWatch
+from pipeline.host.evaluator_packing import SiteEvaluator
 from pipeline.host.generation_opener import GenerationOpener, JoiningGenomes, OpenedGeneration
 from pipeline.host.genome_folder import FileNotes
 from pipeline.host.last_log import last_log
@@ -40,6 +41,7 @@ from pipeline.host.timers import SWEEP_INTERVAL_S, Timers
 from pipeline.host.wiring import build
 from pipeline.machines.local_workers import LocalWorkers
 from pipeline.paths import ProjectPaths
+from pipeline.sites.interface import Sites
 from pipeline.storage.collector import without_collector
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.project_lock import lock_project
@@ -71,7 +73,8 @@ class Host:
         LedgerError: the ledger is damaged, or of another version.
     """
 
-    def __init__(self, root: Path, config: Config, evaluator_folder: Path) -> None:
+    def __init__(self, root: Path, config: Config, evaluator_folder: Path, sites: Sites | None = None) -> None:
+        """`sites` are used in place of those of the configuration."""
         if problem := too_long(root, IN_A_PROJECT):
             raise InputError(problem)
         self.root, self.config = root, config
@@ -79,9 +82,10 @@ class Host:
         self._lock = lock_project(self.paths)
         with contextlib.ExitStack() as closing:
             closing.callback(self._lock.release)
-            self._parts = build(root, config, evaluator_folder, closing)
+            self._parts = build(root, config, evaluator_folder, closing, sites)
             self._closing = closing.pop_all()
-        self._evaluator = ProjectEvaluator(config, self.paths, evaluator_folder, self._parts.deployments)
+        on_sites = SiteEvaluator(root, config, evaluator_folder, self._parts.on_sites)
+        self._evaluator = ProjectEvaluator(config, self.paths, evaluator_folder, self._parts.deployments, on_sites)
         self._loaded = False  #: whether the ledger was replayed into the farm
         self._fitness = FitnessHistory(config.generation.direction)
         self._opened: OpenedGeneration | None = None
@@ -136,7 +140,7 @@ class Host:
             self.loop.reconcile_shares()
         if self._loaded and generation and not self.ledger.has(generation):
             return  # nothing to replay; the loaded farm has the facts that shares depend on
-        farm = Farm(self.ledger.farm_id, self.config.worker_names())
+        farm = Farm(self.ledger.farm_id, self._parts.worker_names)
         self._fitness = FitnessHistory(self.config.generation.direction)
         with without_collector():
             rules.replay(self._fitness.watch(self.ledger.entries()), farm, generation)
@@ -295,7 +299,8 @@ class Host:
         try:
             if self.farm.generation and not self.farm.finished:
                 reason = "stopped" if self._stop.is_set() else "ended"
-                self.loop.record_last(rules.closing_facts(self.farm, self.local_workers.names(), reason))
+                ending = [*self.local_workers.names(), *self._parts.on_sites]  # their agents end with this host
+                self.loop.record_last(rules.closing_facts(self.farm, ending, reason))
         finally:
             self._closing.close()
 

@@ -19,6 +19,8 @@ from pipeline.core.observed import Observed, ObservedWorker
 BUSY_POLL_S = 5.0
 #: Longest pause of an idle share: well below half of the silence limit, so that one scan may fail.
 IDLE_POLL_S = 12.0
+#: How long an evaluator that was sent is expected to be taken.
+DEPLOYMENT_S = 30.0
 
 
 class Notifying(Protocol):
@@ -57,16 +59,25 @@ class PollSchedule:
         now = self._clock()
         found = set(farm.workers)
         for name, share in self._shares.items():
-            pause_s = self._pause_s(farm.workers[name], observed.workers[name], share)
+            pause_s = self._pause_s(farm.workers[name], observed, share)
             if now - self._scanned_at.get(name, -pause_s) < pause_s:
                 found.discard(name)
             else:  # jittered, so that shares are not polled together
                 self._scanned_at[name] = now - pause_s * secrets.randbelow(256) / 1024
         return found
 
-    def _pause_s(self, worker: Worker, seen: ObservedWorker, share: Notifying) -> float:
-        if not (seen.readable and seen.alive) or seen.loading_since is not None:
+    def _pause_s(self, worker: Worker, observed: Observed, share: Notifying) -> float:
+        seen = observed.workers[worker.name]
+        if not (seen.readable and seen.alive) or seen.loading_since is not None or _takes_evaluator(observed, seen):
             return 0.0
         if share.notifies:
             return self._busy_s if worker.wanted or worker.left_published else self._idle_s
         return 0.0 if worker.wanted or worker.left_published or worker.given_up else self._idle_s
+
+
+def _takes_evaluator(observed: Observed, seen: ObservedWorker) -> bool:
+    """Whether its agent was sent an evaluator that its heartbeat does not name yet."""
+    sent = seen.sent_deployment
+    if sent is None or seen.heartbeat is None or observed.time >= sent.at + DEPLOYMENT_S:
+        return False
+    return seen.heartbeat.evaluator != sent.evaluator

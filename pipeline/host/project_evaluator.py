@@ -13,6 +13,7 @@ from inbox_agent.evaluator_files import EvaluatorFiles, EvaluatorFilesError
 from inbox_agent.system.atomic_file import replace_file
 from pipeline.config import Config
 from pipeline.errors import ConfigError, disk_errors
+from pipeline.host.evaluator_packing import SiteEvaluator
 from pipeline.paths import ProjectPaths
 from pipeline.storage.deployment_store import DeploymentStore
 
@@ -22,8 +23,16 @@ _NAMED_MAX = 5  # files that are named in a message
 class ProjectEvaluator:
     """The evaluator of a project; `folder` has its files."""
 
-    def __init__(self, config: Config, paths: ProjectPaths, folder: Path, deployments: DeploymentStore) -> None:
+    def __init__(
+        self,
+        config: Config,
+        paths: ProjectPaths,
+        folder: Path,
+        deployments: DeploymentStore,
+        on_sites: SiteEvaluator,
+    ) -> None:
         self._config, self._paths, self._deployments = config, paths, deployments
+        self._on_sites = on_sites
         self._files = EvaluatorFiles(config.evaluator, folder)
 
     def version(self, begun_with: str = "") -> str:
@@ -39,7 +48,7 @@ class ProjectEvaluator:
         """
         if (deployed := self._deployed(begun_with)) is not None:
             return deployed
-        if not self._config.knows_evaluator:
+        if not (self._config.knows_evaluator or self._on_sites.workers):
             return ""
         try:
             files = self._files.read()
@@ -54,6 +63,10 @@ class ProjectEvaluator:
                 record.parent.mkdir(parents=True, exist_ok=True)
                 replace_file(record, msgspec.json.format(msgspec.json.encode(files)))
         return version
+
+    def deploy_to_sites(self) -> None:
+        """Deploys the files as they are now to the workers on sites. Raises as `SiteEvaluator.deploy`."""
+        self._on_sites.deploy()
 
     def _deployed(self, begun_with: str) -> str | None:
         if self._config.local_names():  # they play the files of the project

@@ -21,6 +21,7 @@ from pipeline.host.control_loop import ControlLoop
 from pipeline.host.hooks import Hooks
 from pipeline.host.poll_schedule import Notifying, PollSchedule, WatchedFolder
 from pipeline.host.ports import Ports, SystemClock
+from pipeline.host.sites import open_sites
 from pipeline.host.wakeups import Wakeups
 from pipeline.machines.boot_queue import BootQueue
 from pipeline.machines.connections import machines_of, smb_access
@@ -34,6 +35,7 @@ from pipeline.shares.executor import ShareExecutor
 from pipeline.shares.share_client import ExecuteRequest, ShareClient
 from pipeline.shares.smb.files import SmbFiles
 from pipeline.shares.smb.session import SmbSession
+from pipeline.sites.interface import Sites
 from pipeline.storage.archive import Archive
 from pipeline.storage.deployment_store import DeploymentStore
 from pipeline.storage.event_log import EventLog
@@ -59,12 +61,17 @@ class Parts:
     shares: dict[str, ShareFiles]  #: by worker, those of `smb` included
     loop: ControlLoop
     folder_watcher: FolderWatcher
+    on_sites: tuple[str, ...]  #: the workers on sites
+    worker_names: list[str]  #: of all workers
 
 
-def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack) -> Parts:
+def build(
+    root: Path, config: Config, evaluator_folder: Path, stack: ExitStack, given_sites: Sites | None = None
+) -> Parts:
     """Builds the parts of a host; `stack` closes those that are complete, also if a later one fails.
 
     Raises:
+        InputError: the sites cannot be used.
         HostError: the state folder cannot be written.
         LedgerError: the ledger is damaged, or of another version.
     """
@@ -87,23 +94,30 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack) 
     shares = _open_shares(folders, smb, stack)
     archive, deployments = Archive(paths, config.limits.set_aside_bytes_max), DeploymentStore(paths)
     archive.clear_incoming()
-    executes = _execute_requests(config, ledger.farm_id, paths, shares, snapshots, deployments)
-    executor = stack.enter_context(closing(ShareExecutor(executes, {w.name for w in config.worker}, wakeups.wake)))
+    room = ArtifactRoom(config.limits, (paths.state, paths.all_results))
+    executes = _execute_requests(ledger.farm_id, paths, shares, snapshots, deployments, room)
+    sites = open_sites(config, given_sites, paths, ledger.farm_id, snapshots, deployments, room)
+    stack.callback(sites.close)
+    on_sites = sites.workers()
+    remote = {w.name for w in config.worker} | on_sites.keys()
+    executor = stack.enter_context(closing(ShareExecutor({**executes, **on_sites}, remote, wakeups.wake)))
     outboxes = {name: path / OUTBOX for name, path in folders.items()}
     folder_watcher = stack.enter_context(closing(FolderWatcher(outboxes, wakeups.notify, suffixes=ANSWERS)))
     by_path = {w.name: WatchedFolder(folder_watcher, w.name) for w in config.worker if w.unc is None}
-    notifying: dict[str, Notifying] = {**smb, **by_path}
+    notifying: dict[str, Notifying] = {**smb, **by_path, **sites.statuses()}
     ports = Ports(
         ledger=ledger,
         archive=archive,
         event_log=event_log,
         executor=executor,
-        machines=_machine_pools(config, local_workers, machine_controller),
+        machines=_machine_pools(config, local_workers, machine_controller, dict.fromkeys(on_sites, sites.pool())),
         poll_schedule=PollSchedule(notifying, config.limits.silence_limit_s),
         clock=SystemClock(),
     )
-    queues = Queues(depth=config.queue_depths(), local=frozenset(config.local_names()))
-    loop = ControlLoop(Farm(ledger.farm_id, config.worker_names()), config.core_limits(), queues, ports, wakeups)
+    depth = config.queue_depths() | dict.fromkeys(on_sites, sites.queue_depth())
+    queues, names = Queues(depth=depth, local=frozenset(config.local_names())), [*config.worker_names(), *on_sites]
+    loop = ControlLoop(Farm(ledger.farm_id, names), config.core_limits(), queues, ports, wakeups)
+    sites.listen(wakeups)
     return Parts(
         wakeups=wakeups,
         ledger=ledger,
@@ -118,6 +132,8 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack) 
         shares=shares,
         loop=loop,
         folder_watcher=folder_watcher,
+        on_sites=tuple(on_sites),
+        worker_names=names,
     )
 
 
@@ -150,23 +166,25 @@ def _machine_controller(root: Path, config: Config, wakeups: Wakeups) -> Machine
 
 
 def _machine_pools(
-    config: Config, local_workers: LocalWorkers, machine_controller: MachineController | None
+    config: Config,
+    local_workers: LocalWorkers,
+    machine_controller: MachineController | None,
+    of_sites: Mapping[str, MachinePool],
 ) -> MachinePools:
-    pools: dict[str, MachinePool] = dict.fromkeys(config.local_names(), local_workers)
+    pools = {**dict.fromkeys(config.local_names(), local_workers), **of_sites}
     if machine_controller is not None:
         pools |= dict.fromkeys(config.machine_of(), machine_controller)
     return MachinePools(pools)
 
 
 def _execute_requests(
-    config: Config,
     farm_id: str,
     paths: ProjectPaths,
     shares: Mapping[str, ShareFiles],
     snapshots: Snapshots,
     deployments: DeploymentStore,
+    room: ArtifactRoom,
 ) -> dict[str, ExecuteRequest]:
-    room = ArtifactRoom(config.limits, (paths.state, paths.all_results))
     return {
         name: ShareClient(
             name, farm_id, files, paths.incoming / name, snapshots.content, room, archive=deployments.archive

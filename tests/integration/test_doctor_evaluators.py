@@ -16,7 +16,7 @@ from inbox_agent.settings import EvaluatorTable
 from pipeline.config import load_config
 from pipeline.diagnosis import evaluators, shares
 from pipeline.diagnosis.evaluators import reported_evaluator
-from pipeline.host import deploy
+from pipeline.host.evaluator_packing import pack
 from pipeline.paths import ProjectPaths
 from pipeline.storage.deployment_store import DeploymentStore
 from tests.fakes.memory_files import MemoryFiles
@@ -79,7 +79,7 @@ class Farm:
         config = load_config(self.root, check=False)
         store = DeploymentStore(ProjectPaths(self.root))
         with store.changing():
-            store.add(deploy.pack(self.root, config, self.root, (), keep=True).deployment)
+            store.add(pack(self.root, config, self.root, (), keep=True).deployment)
 
     def share(self, name: str) -> Path:
         return self._tmp_path / f"share of {name}"

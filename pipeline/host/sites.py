@@ -1,0 +1,99 @@
+"""The sites of a host: those that a program gives, or those of `[sites]`.
+
+Not here: what a site does (`pipeline.sites`), which evaluator its agents get (`evaluator_packing`).
+"""
+
+import os
+from collections.abc import Mapping
+
+from pipeline.config import Config
+from pipeline.config.sites_table import SitesTable
+from pipeline.errors import MissingExtraError
+from pipeline.host.evaluator_packing import require_site_evaluator
+from pipeline.machines.pools import MachinePool, MachinePools
+from pipeline.paths import ProjectPaths
+from pipeline.shares.artifact_room import ArtifactRoom
+from pipeline.shares.share_client import ExecuteRequest
+from pipeline.sites.interface import Bells, OpenSites, Sites, SitesHost, SiteStatus
+from pipeline.storage.deployment_store import DeploymentStore
+from pipeline.storage.site_workers import write_site_workers
+from pipeline.storage.snapshots import Snapshots
+
+
+class NoSites:
+    """The sites of a host that has none."""
+
+    def workers(self) -> Mapping[str, ExecuteRequest]:
+        """None."""
+        return {}
+
+    def statuses(self) -> Mapping[str, SiteStatus]:
+        """None."""
+        return {}
+
+    def queue_depth(self) -> int:
+        """That of no worker."""
+        return 1
+
+    def listen(self, bells: Bells) -> None:
+        """There is nothing to be heard."""
+
+    def pool(self) -> MachinePool:
+        """No agents."""
+        return MachinePools({})
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+def open_sites(
+    config: Config,
+    given: Sites | None,
+    paths: ProjectPaths,
+    farm_id: str,
+    snapshots: Snapshots,
+    deployments: DeploymentStore,
+    room: ArtifactRoom,
+) -> OpenSites:
+    """The sites, found and not yet connected; their workers are noted for commands that look on.
+
+    Raises:
+        InputError: there is none, or the workers there cannot be used.
+        HostError: the cluster does not answer.
+        MissingExtraError: the extra `dask` is not installed.
+    """
+    sites = given if given is not None or config.sites is None else _of_table(config.sites)
+    if sites is None:
+        write_site_workers(paths, [])
+        return NoSites()
+    require_site_evaluator(config)
+    hidden = os.environ.keys() - config.without_secrets(os.environ).keys()
+    opened = sites.open(
+        SitesHost(
+            farm_id=farm_id,
+            limits=config.limits,
+            environment=config.evaluator.environment,
+            hidden_variables=tuple(sorted(hidden)),
+            taken_names=frozenset(config.worker_names()),
+            genome=snapshots.content,
+            archive=deployments.archive,
+            incoming=lambda worker: paths.incoming / worker,
+            room=room,
+        )
+    )
+    write_site_workers(paths, list(opened.workers()))
+    return opened
+
+
+def _of_table(table: SitesTable) -> Sites:
+    try:
+        from pipeline.sites.dask import DaskSites
+    except ImportError as error:
+        raise MissingExtraError(f'{error}; [sites] needs the extra: pip install "genome-pipeline[dask]"') from error
+    return DaskSites(
+        table.cluster,
+        agents_per_site=table.agents_per_site,
+        queue_depth=table.queue_depth,
+        sites_min=table.sites_min,
+        folder=table.folder,
+    )

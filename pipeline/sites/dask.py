@@ -1,0 +1,143 @@
+"""`DaskSites`: the workers of a Dask cluster as sites. Needs the extra `dask`."""
+
+import hashlib
+import re
+import threading
+import time
+from pathlib import PurePath
+from urllib.parse import urlsplit
+
+from distributed import Client
+from distributed.security import Security
+
+from inbox_agent.identity import agent_version
+from pipeline.errors import ConfigError, HostError, InputError
+from pipeline.sites.connected_sites import ConnectedSites
+from pipeline.sites.dask_cluster import DaskCluster, DaskLink, DaskWorker
+from pipeline.sites.interface import SitesHost
+from pipeline.sites.messages import OpenSite
+from pipeline.sites.remote_site import RemoteSite
+from pipeline.sites.site_link import SiteUnavailable
+
+FIND_LIMIT_S = 60.0  #: for the scheduler to answer, and for so many sites to be there
+_LOOK_INTERVAL_S = 0.5
+_PREFIX_CHARS_MAX = 48  #: of the names of workers, which have 63 at most
+AGENTS_PER_SITE_MAX = 512
+
+
+class DaskSites:
+    """Each worker of a Dask cluster is a site, which keeps shares on its own disk and runs agents.
+
+    Args:
+        cluster: a Dask client, whose scheduler and security are used, or the address of a scheduler.
+        agents_per_site: None: as many as the Dask worker has threads.
+        queue_depth: attempts that a worker holds: one runs, the others wait.
+        sites_min: how many sites to wait for when a farm is opened.
+        folder: of the sites, on their own computers; empty: in the state folder of the user who runs the Dask worker.
+        security: of Dask, for the address of a scheduler; None: of Dask's configuration.
+    """
+
+    def __init__(
+        self,
+        cluster: Client | str,
+        *,
+        agents_per_site: int | None = None,
+        queue_depth: int = 2,
+        sites_min: int = 1,
+        folder: str = "",
+        security: Security | None = None,
+    ) -> None:
+        if agents_per_site is not None and not 1 <= agents_per_site <= AGENTS_PER_SITE_MAX:
+            raise ConfigError(f"DaskSites: agents_per_site={agents_per_site}: from 1 to {AGENTS_PER_SITE_MAX}")
+        if sites_min < 1 or queue_depth < 1:
+            raise ConfigError("DaskSites: sites_min and queue_depth are at least 1")
+        if folder and not (PurePath(folder).is_absolute() or folder.startswith("~")):
+            raise ConfigError(f"DaskSites: folder={folder!r}: expected an absolute path, or one that begins with ~")
+        if isinstance(cluster, str):
+            self._address, self._security = scheduler_address(cluster), security or Security()  # type: ignore[no-untyped-call]
+        else:
+            self._address, self._security = _of_client(cluster)
+        self._agents_per_site, self._queue_depth = agents_per_site, queue_depth
+        self._sites_min, self._folder = sites_min, folder
+
+    def open(self, host: SitesHost) -> ConnectedSites:
+        """Finds the sites. Raises as `Sites.open`."""
+        cluster = DaskCluster(self._address, self._security)
+        try:
+            sites = [self._site(cluster, worker, host) for worker in self._find(cluster)]
+            _refuse_equal_names([worker for site in sites for worker in site.workers], host.taken_names)
+        except BaseException:
+            cluster.close()
+            raise
+        return ConnectedSites(sites, self._queue_depth, cluster.close)
+
+    def _find(self, cluster: DaskCluster) -> list[DaskWorker]:
+        """The workers with names of their own, when there are enough."""
+        deadline, problem = time.monotonic() + FIND_LIMIT_S, ""
+        while True:
+            try:
+                known = cluster.workers()
+                named = [worker for worker in known if worker.is_named]
+                if len(named) >= self._sites_min:
+                    return named
+                problem = f"{len(named)} of {self._sites_min} sites are there"
+                if unnamed := len(known) - len(named):
+                    problem += f", and {unnamed} Dask workers without a name; start them with --name"
+            except SiteUnavailable as error:
+                problem = f"its Dask scheduler: {error}"
+            if time.monotonic() >= deadline:
+                raise HostError(f"{self._address}: {problem}, after {FIND_LIMIT_S:g} s; run again when it is there")
+            threading.Event().wait(_LOOK_INTERVAL_S)
+
+    def _site(self, cluster: DaskCluster, worker: DaskWorker, host: SitesHost) -> RemoteSite:
+        prefix = worker_prefix(worker.name)
+        settings = OpenSite(
+            version=agent_version(),
+            farm=host.farm_id,
+            folder=self._folder,
+            workers=tuple(f"{prefix}-{number}" for number in range(self._agents_per_site or worker.threads)),
+            environment=host.environment,
+            hidden_variables=host.hidden_variables,
+            limits=host.limits,
+        )
+        return RemoteSite(worker.name, settings, DaskLink(cluster, worker.name, worker.address), host)
+
+
+def scheduler_address(url: str) -> str:
+    """The address of a scheduler as Dask writes it: `dask://HOST:PORT`, with TLS `dask+tls://HOST:PORT`.
+
+    Raises ConfigError: it is none.
+    """
+    protocols = {"dask": "tcp", "tcp": "tcp", "dask+tls": "tls", "tls": "tls"}
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in protocols and parts.hostname and parts.port
+    except ValueError:
+        known = None
+    if not known or parts.path or parts.query or parts.fragment or parts.username:
+        raise ConfigError(f"{url!r}: expected dask://HOST:PORT of a Dask scheduler, or dask+tls://HOST:PORT")
+    return f"{protocols[parts.scheme]}://{parts.netloc}"
+
+
+def worker_prefix(dask_name: str) -> str:
+    """What the names of a site's workers begin with, different for different sites."""
+    plain = re.sub(r"[^A-Za-z0-9_-]", "-", dask_name).lstrip("-_")[:_PREFIX_CHARS_MAX]
+    if plain != dask_name:
+        plain = f"{plain or 'site'}-{hashlib.sha256(dask_name.encode()).hexdigest()[:6]}"
+    return f"dask-{plain}" if plain.isdecimal() else plain
+
+
+def _of_client(client: object) -> tuple[str, Security]:
+    if not isinstance(client, Client):
+        raise ConfigError(f"DaskSites: {client!r}: expected a Dask client, or the address of a scheduler")
+    if client.scheduler is None:
+        raise ConfigError("DaskSites: the Dask client is not connected, or is closed")
+    return str(client.scheduler.address), client.security
+
+
+def _refuse_equal_names(workers: list[str], taken: frozenset[str]) -> None:
+    known = {name.lower() for name in taken}
+    for name in workers:
+        if name.lower() in known:
+            raise InputError(f"two workers are named {name!r}; give the Dask worker another name")
+        known.add(name.lower())

@@ -1,0 +1,168 @@
+"""A Dask cluster as the host sees it: which workers its scheduler knows, and calls to their own servers.
+
+The host needs no Dask client: a client ends some time after its scheduler, this asks the next scheduler at the same
+address. Calls do not pass the scheduler, so a site goes on while there is none.
+Threads: any may call; one of its own runs Dask's event loop.
+"""
+
+import asyncio
+import logging
+import pickle
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import CancelledError
+from concurrent.futures import TimeoutError as NoResult
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from distributed.core import ConnectionPool
+from distributed.security import Security
+
+from inbox_agent.identity import agent_version
+from inbox_agent.protocol.layout import clean
+from pipeline.sites.dask_plugin import OPERATION, SitePlugin
+from pipeline.sites.site_link import SiteRefused, SiteUnavailable
+
+log = logging.getLogger(__name__)
+
+CONNECT_LIMIT_S = 5.0
+SCHEDULER_LIMIT_S = 5.0
+PLUGIN_LIMIT_S = 20.0  #: its import takes seconds on a slow disk
+_GRACE_S = 1.0  #: for a call that has timed out to end
+_CONNECTIONS_MAX = 2048
+_ERROR_CHARS_MAX = 200
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class DaskWorker:
+    """A worker that the scheduler knows."""
+
+    name: str
+    address: str
+    threads: int
+    is_named: bool  #: whether the name was given; one that Dask makes is another one after a restart
+
+
+class DaskCluster:
+    """The cluster of the scheduler at an address, with Dask's own security."""
+
+    def __init__(self, address: str, security: Security) -> None:
+        self.address = address
+        self._arguments: dict[str, Any] = security.get_connection_args("client")  # type: ignore[no-untyped-call]
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="dask", daemon=True).start()
+        self._pool: ConnectionPool = self._run(self._connected(), CONNECT_LIMIT_S)
+
+    def workers(self) -> list[DaskWorker]:
+        """The workers, sorted by name. Raises SiteUnavailable: no scheduler answers."""
+        found = self.call(self.address, "identity", SCHEDULER_LIMIT_S)
+        try:
+            known = [_worker(address, worker) for address, worker in found["workers"].items()]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise SiteUnavailable(f"{self.address} is no Dask scheduler of a version that is known here") from error
+        return sorted(known, key=lambda worker: worker.name)
+
+    def call(self, address: str, operation: str, timeout_s: float, **message: object) -> Any:
+        """The answer of a server of the cluster. Raises SiteUnavailable."""
+        return self._run(getattr(self._pool(address), operation)(**message), timeout_s)
+
+    def install(self, address: str) -> None:
+        """Lets a worker answer the host's messages. Raises SiteRefused: it cannot; SiteUnavailable."""
+        plugin = pickle.dumps(SitePlugin())  # a reference to the class, which must be installed there
+        done = self.call(address, "plugin-add", PLUGIN_LIMIT_S, plugin=plugin, name=OPERATION)
+        if not isinstance(done, dict) or done.get("status") != "OK":
+            text = done.get("exception_text") if isinstance(done, dict) else done
+            raise _not_installed(str(text))
+
+    def forget(self, address: str) -> None:
+        """Ends the connections to a server, and the calls on them."""
+
+        def remove() -> None:
+            self._pool.remove(address)
+
+        self._loop.call_soon_threadsafe(remove)
+
+    def close(self) -> None:
+        """Ends all connections."""
+        try:
+            self._run(self._pool.close(), SCHEDULER_LIMIT_S)
+        except SiteUnavailable as error:
+            log.warning("%s: %s", self.address, error)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    async def _connected(self) -> ConnectionPool:
+        # What servers answer stays as it arrives: an exception of theirs is text here.
+        pool = ConnectionPool(
+            _CONNECTIONS_MAX,
+            deserialize=False,
+            serializers=["msgpack"],
+            connection_args=self._arguments,
+            timeout=CONNECT_LIMIT_S,
+        )
+        await pool.start()
+        return pool
+
+    def _run(self, call: Coroutine[Any, Any, T], timeout_s: float) -> T:
+        async def limited() -> T:
+            return await asyncio.wait_for(call, timeout_s)
+
+        future = asyncio.run_coroutine_threadsafe(limited(), self._loop)
+        try:
+            return future.result(timeout_s + _GRACE_S)
+        except (TimeoutError, NoResult, CancelledError) as error:
+            future.cancel()
+            raise SiteUnavailable(f"no answer in {timeout_s:g} s") from error
+        except OSError as error:
+            raise SiteUnavailable(f"no connection: {clean(str(error), _ERROR_CHARS_MAX)}") from error
+        except Exception as error:  # of a server, or of Dask about what a server has sent
+            raise SiteUnavailable(clean(f"{type(error).__name__}: {error}", _ERROR_CHARS_MAX)) from error
+
+
+class DaskLink:
+    """The worker of one name, wherever it is now. Implements `SiteLink`."""
+
+    def __init__(self, cluster: DaskCluster, name: str, address: str) -> None:
+        self._cluster, self._name = cluster, name
+        self._address: str | None = address
+        self._installed_at = ""  #: the address of the process that has the plugin
+
+    def call(self, message: bytes, timeout_s: float) -> object:
+        """The answer of the worker with that name."""
+        address = self._address or self._look()
+        if address != self._installed_at:  # in one that has it already, nothing happens
+            self._cluster.install(address)
+            self._installed_at = address
+        found = self._cluster.call(address, OPERATION, timeout_s, message=message)
+        if found is None:  # Dask's answer to an unknown operation
+            raise SiteUnavailable("another process is at its address")
+        return found
+
+    def reset(self) -> None:
+        """Ends the calls under way; the next one asks the scheduler where the worker is."""
+        address, self._address, self._installed_at = self._address, None, ""
+        if address is not None:
+            self._cluster.forget(address)
+
+    def _look(self) -> str:
+        for worker in self._cluster.workers():
+            if worker.name == self._name:
+                self._address = worker.address
+                return worker.address
+        raise SiteUnavailable(f"the Dask scheduler knows no worker {self._name}")
+
+
+def _worker(address: str, known: dict[str, Any]) -> DaskWorker:
+    name = known["name"]
+    if not isinstance(name, str | int) or not isinstance(address, str):
+        raise TypeError(name)
+    return DaskWorker(str(name), address, int(known["nthreads"]), is_named=name != address)
+
+
+def _not_installed(text: str) -> SiteRefused:
+    text = clean(text, _ERROR_CHARS_MAX)
+    if "ModuleNotFoundError" in text or "ImportError" in text or "AttributeError" in text:
+        install = f"install genome-pipeline[dask] {agent_version()}, as on the host, where that Dask worker runs"
+        return SiteRefused(f"this program is missing or of another version there ({text}); {install}", is_final=True)
+    return SiteRefused(f"its Dask worker does not take the plugin: {text}", is_final=False)
