@@ -16,7 +16,7 @@ from pipeline.sites.connected_sites import ConnectedSites
 from pipeline.sites.dask_cluster import DaskCluster, DaskLink, DaskWorker
 from pipeline.sites.interface import SitesHost
 from pipeline.sites.messages import OpenSite
-from pipeline.sites.remote_site import RemoteSite
+from pipeline.sites.remote_site import RemoteSite, call_limit_s
 from pipeline.sites.site_link import SiteUnavailable
 
 FIND_LIMIT_S = 60.0  #: for the scheduler to answer, and for so many sites to be there
@@ -99,6 +99,7 @@ class DaskSites:
             environment=host.environment,
             hidden_variables=host.hidden_variables,
             limits=host.limits,
+            silence_limit_s=call_limit_s(host.limits),
         )
         return RemoteSite(worker.name, settings, DaskLink(cluster, worker.name, worker.address), host)
 

@@ -15,6 +15,7 @@ from concurrent.futures import TimeoutError as NoResult
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from distributed.comm import CommClosedError
 from distributed.core import ConnectionPool
 from distributed.security import Security
 
@@ -114,6 +115,8 @@ class DaskCluster:
         except (TimeoutError, NoResult, CancelledError) as error:
             future.cancel()
             raise SiteUnavailable(f"no answer in {timeout_s:g} s") from error
+        except CommClosedError as error:
+            raise SiteUnavailable("its connection has ended") from error
         except OSError as error:
             raise SiteUnavailable(f"no connection: {clean(str(error), _ERROR_CHARS_MAX)}") from error
         except Exception as error:  # of a server, or of Dask about what a server has sent
@@ -136,7 +139,7 @@ class DaskLink:
             self._installed_at = address
         found = self._cluster.call(address, OPERATION, timeout_s, message=message)
         if found is None:  # Dask's answer to an unknown operation
-            raise SiteUnavailable("another process is at its address")
+            raise SiteUnavailable("its Dask worker ends, or another one is at its address")
         return found
 
     def reset(self) -> None:

@@ -56,6 +56,9 @@ class OpenSite(Message, frozen=True, kw_only=True):
     environment: EnvironmentTable
     hidden_variables: tuple[str, ...]
     limits: Limits
+    #: within this time the host calls again, and gives a call up. What comes after a longer silence may be an order of
+    #: long ago that waited in the network: it is not carried out, and the host opens the site again
+    silence_limit_s: Annotated[float, Meta(gt=0, le=3600)]
 
 
 class Execute(Message, frozen=True, kw_only=True):

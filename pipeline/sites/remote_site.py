@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from inbox_agent.protocol.layout import clean
+from pipeline.core.limits import Limits
 from pipeline.core.observation import MachineState, MachineStatus
 from pipeline.core.requests import MachineAction, ScanRequest, ShareAction, ShareRequest
 from pipeline.errors import HostError
@@ -49,11 +50,13 @@ from pipeline.sites.site_link import SiteLink, SiteRefused, SiteUnavailable
 
 log = logging.getLogger(__name__)
 
-CALL_LIMIT_S = 6.0  #: for a request to a share, or a part of a file
+#: For a request to a share, or a part of a file; less if the silence limit of agents is short, since a site that is
+#: unknown must not look like an agent that is silent.
+CALL_LIMIT_S = 6.0
+_SILENCE_FRACTION = 1 / 3
 OPEN_LIMIT_S = 20.0  #: for a site to be opened: agents that were left behind are ended first
 AGENT_LIMIT_S = 20.0  #: for an action on an agent
 CLOSE_LIMIT_S = 15.0
-WATCH_S = 5.0  #: a site without a change answers after so long
 RETRY_MIN_S, RETRY_MAX_S = 0.25, 5.0  #: before a site that is unknown is called again; doubled each time
 _ALONG_BYTES_MAX = CHUNK_BYTES  #: genomes that travel with the request; larger ones go before it, in parts
 _TRIES_MAX = 3  #: of one request, while the site lacks contents
@@ -68,6 +71,7 @@ class RemoteSite:
     def __init__(self, name: str, settings: OpenSite, link: SiteLink, host: SitesHost) -> None:
         self.name, self.workers = name, settings.workers
         self._settings, self._link, self._host = settings, link, host
+        self._limit_s = settings.silence_limit_s
         self._lock = threading.Lock()
         self._uploading = threading.Lock()
         self._problem = _NOT_OPEN  #: why it is unknown; empty: it is open
@@ -141,13 +145,14 @@ class RemoteSite:
             along = self._upload({sha256: wanted[sha256] for sha256 in wanted.keys() - self._held})
             scan, action = (request, None) if isinstance(request, ScanRequest) else (None, request)
             message = Execute(farm=self._settings.farm, scan=scan, action=action, contents=along)
-            answer: Executed | Lacks = self._ask(message, CALL_LIMIT_S, Executed, Lacks)
-            if isinstance(answer, Executed):
-                self._held.update(along)
-                return self._with_artifacts(request, checked_response(request, answer.response))
-            if not answer.digests <= wanted.keys():
-                raise AnswerError("it lacks contents that it was not asked to use")
-            self._held -= answer.digests
+            match answer := self._answer(message, self._limit_s):
+                case Executed(response=response):
+                    self._held.update(along)
+                    return self._with_artifacts(request, checked_response(request, response))
+                case Lacks(digests=digests) if digests <= wanted.keys():
+                    self._held -= digests
+                case _:
+                    raise _no_answer(answer)
         raise SiteUnavailable("it does not keep the genomes that it is sent")
 
     def _contents(self, action: ShareAction) -> dict[str, bytes | Path]:
@@ -182,7 +187,7 @@ class RemoteSite:
             message = StoreChunk(
                 farm=self._settings.farm, sha256=sha256, offset=offset, total_bytes=len(data), data=part
             )
-            self._ask(message, CALL_LIMIT_S, Done)
+            self._ask(message, self._limit_s, Done)
 
     def _with_artifacts(self, request: ShareRequest, response: ShareResponse) -> ShareResponse:
         if isinstance(request, ScanRequest) and response.scan is not None and response.scan.results:
@@ -194,26 +199,30 @@ class RemoteSite:
     def _fetch_part(self, worker: str) -> Callable[[str, str, int], bytes]:
         def fetch(attempt: str, name: str, offset: int) -> bytes:
             message = FetchChunk(farm=self._settings.farm, worker=worker, attempt=attempt, name=name, offset=offset)
-            return self._ask(message, CALL_LIMIT_S, Chunk).data
+            return self._ask(message, self._limit_s, Chunk).data
 
         return fetch
 
-    def _ask(self, message: Request, timeout_s: float, *kinds: type[A]) -> A:
-        """The answer to a message, of one of these kinds.
+    def _ask(self, message: Request, timeout_s: float, kind: type[A]) -> A:
+        """The answer to a message. Raises as `_answer`; AnswerError: it is of another kind."""
+        answer = self._answer(message, timeout_s)
+        if not isinstance(answer, kind):
+            raise _no_answer(answer)
+        return answer
+
+    def _answer(self, message: Request, timeout_s: float) -> Answer:
+        """The answer to a message.
 
         Raises:
             SiteUnavailable: there is none. SiteRefused: it was not done.
-            AnswerError: it is something else.
+            AnswerError: it cannot be read.
         """
-        answer = decode_answer(self._link.call(encode(message), timeout_s))
-        if isinstance(answer, kinds):
-            return answer
-        match answer:
+        match answer := decode_answer(self._link.call(encode(message), timeout_s)):
             case Refused(reason=reason, is_final=is_final):
                 raise SiteRefused(clean(reason, 300), is_final=is_final)
             case NotOpen():
                 raise SiteUnavailable("its process was restarted")
-        raise AnswerError(f"it has answered {type(answer).__name__}")
+        return answer
 
     # ---------------------------------------------------------------------------------------------------- watching it
 
@@ -224,7 +233,7 @@ class RemoteSite:
                 if self._problem:
                     self._open()
                     self.answered.set()
-                self._watch(WATCH_S)
+                self._watch(self._limit_s / 2)
                 pause_s = RETRY_MIN_S
             except (SiteUnavailable, AnswerError) as error:
                 self._lose(str(error))
@@ -245,7 +254,7 @@ class RemoteSite:
 
     def _watch(self, timeout_s: float) -> None:
         message = Watch(farm=self._settings.farm, after=self._changes, timeout_s=timeout_s)
-        watched = self._ask(message, timeout_s + CALL_LIMIT_S, Watched)
+        watched = self._ask(message, timeout_s + self._limit_s, Watched)
         if {*watched.machines} != {*self.workers} or not watched.results <= {*self.workers}:
             raise AnswerError("it has answered about workers that are not its own")
         with self._lock:
@@ -309,6 +318,15 @@ class RemoteSite:
             self._busy.discard(worker)
         assert self._bells is not None
         self._bells.request_sweep()
+
+
+def call_limit_s(limits: Limits) -> float:
+    """How long a call may take."""
+    return min(CALL_LIMIT_S, limits.silence_limit_s * _SILENCE_FRACTION)
+
+
+def _no_answer(answer: Answer) -> AnswerError:
+    return AnswerError(f"it has answered {type(answer).__name__}, which is no answer to that")
 
 
 def _unknown(request: ShareRequest, problem: str) -> ShareResponse:

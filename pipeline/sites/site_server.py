@@ -73,9 +73,9 @@ class SiteServer:
         """Ends the agents of all sites."""
         self._closed.set()
         with self._lock:
-            for site in self._sites.values():
+            sites, self._sites = list(self._sites.values()), {}
+            for site in sites:
                 site.close()
-            self._sites.clear()
 
     def _answer(self, request: Request) -> Answer:
         match request:
@@ -84,9 +84,8 @@ class SiteServer:
             case CloseSite():
                 self._close(request.farm)
                 return Done()
-        self._asked_at[request.farm] = time.monotonic()
         site = self._sites.get(request.farm)
-        if site is None:
+        if site is None or not self._is_heard(site):
             return NotOpen()
         match request:
             case Execute():
@@ -98,7 +97,17 @@ class SiteServer:
             case RunAgent():
                 return site.run_agent(request)
             case Watch():
-                return site.watch(request)
+                watched = site.watch(request)
+                # Of a site that is being closed its host must not learn that agents have ended, as if they had failed.
+                return watched if self._sites.get(request.farm) is site else NotOpen()
+
+    def _is_heard(self, site: Site) -> bool:
+        """Notes a message of a site's host; False if it was silent for too long, until it opens the site again."""
+        farm, now = site.settings.farm, time.monotonic()
+        if now > self._asked_at[farm] + site.settings.silence_limit_s:
+            return False
+        self._asked_at[farm] = now
+        return True
 
     def _open(self, request: OpenSite) -> Answer:
         if (own := agent_version()) != request.version:
@@ -107,6 +116,8 @@ class SiteServer:
             )
             return Refused(reason=reason, is_final=True)
         with self._lock:
+            if self._closed.is_set():
+                return NotOpen()
             site = self._sites.get(request.farm)
             if site is not None and site.settings != request:
                 self._sites.pop(request.farm).close()

@@ -34,6 +34,7 @@ PACKAGES = {
     "chattr": "e2fsprogs",
     "chromium": "chromium",
     "curl": "curl",
+    "ip": "iproute2",
     "libatomic.so.1": "libatomic1",
     "make": "make",  # of .ci/run
     "mount": "mount",
