@@ -238,9 +238,9 @@ class RemoteSite:
             except (SiteUnavailable, AnswerError) as error:
                 self._lose(str(error))
                 self.refusal = str(error) if isinstance(error, SiteRefused) and error.is_final else ""
+                self.answered.set()
                 self._closed.wait(RETRY_MAX_S if self.refusal else pause_s)
                 pause_s = min(2 * pause_s, RETRY_MAX_S)
-            self.answered.set()
 
     def _open(self) -> None:
         opened = self._ask(self._settings, OPEN_LIMIT_S, Opened)

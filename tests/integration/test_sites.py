@@ -1,0 +1,349 @@
+"""A site and its host, over a link in this process: requests, files by digest, what is unknown, and what is not."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+from msgspec.structs import replace
+
+from inbox_agent.arguments import LOCK
+from inbox_agent.protocol.layout import StartRecord
+from inbox_agent.system.file_lock import FileLock, holder_of
+from pipeline.core.facts import RecoveryAction
+from pipeline.core.observation import MachineState
+from pipeline.core.requests import MachineAction
+from pipeline.errors import HostError, InputError
+from pipeline.sites.messages import CHUNK_BYTES, Execute, StoreChunk, decode_request
+from pipeline.sites.site_server import folder_name
+from tests.harness import records
+from tests.harness.records import GENOME, attempt, sha256
+from tests.harness.site_harness import WORKER, SiteHarness
+from tests.harness.waiting import eventually
+
+pytestmark = pytest.mark.processes
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[SiteHarness]:
+    """An open site with an empty share; no agent runs."""
+    site = SiteHarness(tmp_path)
+    site.open()
+    yield site
+    site.close()
+
+
+def start(genome: bytes = GENOME, number: int = 1) -> StartRecord:
+    return records.start(number, genome, worker=WORKER)
+
+
+def sent(site: SiteHarness) -> list[Execute | StoreChunk]:
+    """The messages about shares and contents."""
+    found = map(decode_request, site.link.messages)
+    return [message for message in found if isinstance(message, Execute | StoreChunk)]
+
+
+def contents(site: SiteHarness) -> int:
+    """How many genomes have travelled."""
+    return sum(len(message.contents) if isinstance(message, Execute) else message.offset == 0 for message in sent(site))
+
+
+# --------------------------------------------------------------------------------------------------------- requests
+
+
+def test_genome_is_published_in_the_share_on_the_site(site: SiteHarness) -> None:
+    """It comes along with the request."""
+    site.genomes[sha256(GENOME)] = GENOME
+
+    response = site.act(publish=(start(),))
+
+    assert response.sent == {attempt(1): True}
+    assert site.files.read(f"inbox/{attempt(1)}.genome", 100) == GENOME
+    assert site.files.size(f"inbox/{attempt(1)}.start.json") > 0
+
+
+def test_genome_travels_once(site: SiteHarness) -> None:
+    """The site keeps it, for other trials."""
+    site.genomes[sha256(GENOME)] = GENOME
+
+    for number in (1, 2, 3):
+        assert site.act(publish=(start(number=number),)).sent == {attempt(number): True}
+
+    assert contents(site) == 1
+
+
+def test_genome_that_the_site_has_lost_travels_again(site: SiteHarness) -> None:
+    """It says what it lacks."""
+    site.genomes[sha256(GENOME)] = GENOME
+    site.act(publish=(start(),))
+    (site.paths.store / sha256(GENOME)).unlink()
+
+    assert site.act(publish=(start(number=2),)).sent == {attempt(2): True}
+    assert contents(site) == 2
+
+
+def test_large_genome_travels_in_parts(site: SiteHarness, tmp_path: Path) -> None:
+    """Each part has its own time limit."""
+    genome = bytes(range(256)) * (2 * CHUNK_BYTES // 256) + b"end"
+    (tmp_path / "large").write_bytes(genome)
+    site.genomes[sha256(genome)] = tmp_path / "large"
+
+    assert site.act(publish=(start(genome),)).sent == {attempt(1): True}
+    assert [len(message.data) for message in sent(site) if isinstance(message, StoreChunk)] == [
+        CHUNK_BYTES,
+        CHUNK_BYTES,
+        3,
+    ]
+
+
+def test_damaged_snapshot_ends_the_host_and_not_the_site(site: SiteHarness) -> None:
+    """It is this computer's disk that failed."""
+
+    def damaged(_sha256: str, _name: str) -> bytes:
+        raise HostError("a snapshot is damaged")
+
+    object.__setattr__(site.site._host, "genome", damaged)
+
+    assert site.act(publish=(start(),)).fatal == "a snapshot is damaged"
+    assert site.site.notifies
+
+
+def test_second_request_to_a_busy_share_is_refused(site: SiteHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one may hang on a disk; what it will do is unknown."""
+    monkeypatch.setattr("pipeline.sites.site.TURN_LIMIT_S", 0.01)
+    busy = site.server._sites[records.FARM]._turns[WORKER]
+    with busy:
+        response = site.scan()
+
+    assert response.scan is not None
+    assert response.scan.unknown == "its site still executes an earlier request"
+
+
+# -------------------------------------------------------------------------------------------------------- artifacts
+
+
+def test_artifacts_are_on_this_disk_before_the_result_is_judged(site: SiteHarness) -> None:
+    """A large one in parts."""
+    large = b"x" * (CHUNK_BYTES + 1)
+    site.publish_result(1, small=b"small", large=large)
+
+    scan = site.scan(1).scan
+
+    assert scan is not None
+    assert [result.artifacts for result in scan.results] == [("small", "large")]
+    assert scan.results[0].record == records.result(1, worker=WORKER, artifacts=scan.results[0].record.artifacts)
+    assert (site.incoming / attempt(1) / "large").read_bytes() == large
+
+
+def test_artifacts_beyond_the_budget_of_the_host_are_left_out(site: SiteHarness) -> None:
+    """The result counts without them."""
+    site.room._limits = replace(site.room._limits, worker_artifact_bytes_max=4)
+    site.publish_result(1, small=b"four", large=b"more than four")
+
+    scan = site.scan(1).scan
+
+    assert scan is not None
+    assert scan.results[0].artifacts == ("small",)
+    assert scan.results[0].missing == ("large (over worker_artifact_bytes_max)",)
+
+
+def test_artifact_that_is_lost_on_the_way_is_fetched_by_the_next_scan(site: SiteHarness) -> None:
+    """Until then nothing of its result is here, and its room is free again."""
+    site.publish_result(1, small=b"small")
+    site.link.altered = lambda answer: answer if b"Executed" in answer[:40] else b""
+
+    assert site.scan(1).scan is not None
+    assert not list(site.incoming.rglob("small"))
+
+    site.link.altered = lambda answer: answer
+    assert eventually(lambda: site.site.notifies)
+    scan = site.scan(1).scan
+    assert scan is not None
+    assert scan.results[0].artifacts == ("small",)
+    assert site.room._by_worker[WORKER] == len(b"small")
+
+
+# ------------------------------------------------------------------------------------------------ what is unknown
+
+
+def test_site_that_does_not_answer_makes_its_shares_unknown(site: SiteHarness) -> None:
+    """And the state of its agents; nothing else follows."""
+    site.link.problem = "no answer in 6 s"
+
+    response = site.act(publish=())
+
+    assert response.error == "site alice: no answer in 6 s"
+    assert response.scan is not None
+    assert response.scan.unknown == "site alice: no answer in 6 s"
+    assert site.site.status()[WORKER].state is MachineState.UNKNOWN
+
+
+def test_unknown_site_answers_at_once(site: SiteHarness) -> None:
+    """No thread of the executor waits for it."""
+    site.link.problem = "no answer"
+    site.scan()
+    site.link.messages.clear()
+
+    for _ in range(3):
+        assert site.scan().scan is not None
+    assert site.link.messages == []
+
+
+def test_publication_that_may_have_been_made_is_not_confirmed(site: SiteHarness) -> None:
+    """The next full scan finds it."""
+    site.genomes[sha256(GENOME)] = GENOME
+
+    def lost(_answer: bytes) -> object:
+        site.link.problem = "its connection has ended"
+        return b""
+
+    site.link.altered = lost
+    assert site.act(publish=(start(),)).sent == {attempt(1): False}
+
+    site.link.problem, site.link.altered = "", lambda answer: answer
+    assert eventually(lambda: site.site.notifies)
+    scan = site.scan().scan
+    assert scan is not None
+    assert scan.starts == {attempt(1)}
+
+
+def test_site_is_opened_again_over_the_same_folder(site: SiteHarness) -> None:
+    """A new process finds the shares of the one before."""
+    site.genomes[sha256(GENOME)] = GENOME
+    site.act(publish=(start(),))
+    site.restart()
+
+    assert eventually(lambda: site.scan().scan.starts == {attempt(1)})  # type: ignore[union-attr]
+
+
+def test_order_that_comes_after_a_long_silence_is_not_carried_out(tmp_path: Path) -> None:
+    """It may have waited in a network that was cut, while the host has decided otherwise."""
+    site = SiteHarness(tmp_path, silence_limit_s=5.0)
+    site.open()
+    site.genomes[sha256(GENOME)] = GENOME
+    site.act(publish=(start(),))
+    late = site.link.messages[-1]
+    site.link.problem = "no answer"
+    site.site._closed.set()
+    site.files.remove([f"inbox/{attempt(1)}.start.json"])
+    site.server._asked_at[records.FARM] -= 10.0
+
+    assert b"NotOpen" in site.server.answer(late)
+
+    assert f"{attempt(1)}.start.json" not in site.files.names("inbox")
+    site.close()
+
+
+# -------------------------------------------------------------------------------------------------- bells and agents
+
+
+def test_new_result_is_reported_at_once(site: SiteHarness) -> None:
+    """No poll is waited for."""
+    site.bells.notified.clear()
+    site.publish_result(1)
+
+    assert eventually(lambda: site.bells.notified == {WORKER}, within_s=10)
+
+
+def test_agent_is_started_and_its_end_is_reported(site: SiteHarness) -> None:
+    """By the site, which watches its process."""
+    site.sites.execute(MachineAction(WORKER, None))
+    assert eventually(lambda: site.sites.status()[WORKER].state is MachineState.RUNNING)
+
+    site.server._sites[records.FARM]._agents._machines.power_off(WORKER)
+
+    assert eventually(lambda: site.sites.status()[WORKER].state is MachineState.OFF)
+
+
+def test_restore_of_an_earlier_host_is_not_reported(site: SiteHarness) -> None:
+    """A restore ends the epoch of a share; that of an earlier host has ended one already."""
+    site.sites.execute(MachineAction(WORKER, RecoveryAction.RESTORE))
+    assert eventually(lambda: site.sites.status()[WORKER].reverted)
+
+    earlier, site.site = site.site, None  # type: ignore[assignment]
+    earlier._closed.set()
+    site.limit()
+    site.open()
+
+    assert not site.sites.status()[WORKER].reverted
+
+
+_OTHER_PROCESS = """
+import sys
+import msgspec
+from pathlib import Path
+from pipeline.sites.messages import OpenSite, RunAgent
+from pipeline.sites.site import Site
+settings = msgspec.json.decode(sys.argv[2], type=OpenSite)
+site = Site(Path(sys.argv[1]), settings)
+site.run_agent(RunAgent(farm=settings.farm, worker=settings.workers[0]))
+print(site._agents.pid(settings.workers[0]), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_agent_that_was_left_behind_is_killed_first(tmp_path: Path) -> None:
+    """It would end by itself, as its parent has ended; this one hangs. Two agents never play one share."""
+    site = SiteHarness(tmp_path)
+    arguments = [str(site.paths.folder), msgspec.json.encode(site.settings).decode()]
+    with subprocess.Popen(
+        [sys.executable, "-c", _OTHER_PROCESS, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        agent = psutil.Process(int(other.stdout.readline()))
+        lock = site.paths.project.agent_state(WORKER) / LOCK
+        assert eventually(lambda: holder_of(lock) == str(agent.pid))
+        agent.suspend()
+        other.kill()
+
+    site.open()
+
+    assert not agent.is_running() or agent.status() == psutil.STATUS_ZOMBIE
+    site.close()
+
+
+def test_site_in_use_by_another_process_is_refused(tmp_path: Path) -> None:
+    """Until that process has ended."""
+    site = SiteHarness(tmp_path)
+    lock = FileLock(site.paths.lock)
+    site.site.listen(site.bells)
+    assert eventually(site.site.answered.is_set)
+    assert "is in use by process" in site.site._problem
+
+    lock.release()
+
+    assert eventually(lambda: site.site.notifies)
+    site.close()
+
+
+def test_site_with_another_version_is_refused_in_one_line(tmp_path: Path) -> None:
+    """It says what to do."""
+    site = SiteHarness(tmp_path, version="99.0")
+
+    with pytest.raises(InputError, match=r"none of 1 sites can be used: site alice: .*the host has 99\.0; install the"):
+        site.sites.listen(site.bells)
+    assert "the host has 99.0" in site.site.status()[WORKER].note
+    site.close()
+
+
+def test_closed_site_has_no_agents(site: SiteHarness) -> None:
+    """And another host may open it."""
+    site.sites.execute(MachineAction(WORKER, None))
+    assert eventually(lambda: site.sites.status()[WORKER].state is MachineState.RUNNING)
+    machines = site.server._sites[records.FARM]._agents._machines
+
+    site.sites.close()
+
+    assert machines.info(WORKER).state.value == "off"
+    FileLock(site.paths.lock).release()
+
+
+def test_name_of_a_site_may_be_any_text() -> None:
+    """Different names have different folders, and none leads elsewhere."""
+    names = ["a/b", "a-b", "../x", "a b", "", "x" * 300]
+    folders = list(map(folder_name, names))
+    assert len(set(folders)) == len(names)
+    assert not [folder for folder in folders if "/" in folder or "." in folder or len(folder) > 60]
