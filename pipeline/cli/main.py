@@ -37,6 +37,7 @@ from pipeline.core.runs import parse_generation
 from pipeline.diagnosis.disk import check_disk
 from pipeline.diagnosis.machines import check_machines
 from pipeline.diagnosis.shares import BEAT_WAIT_S, check_shares, merge_same
+from pipeline.diagnosis.sites import check_sites
 from pipeline.errors import ExitCode, HostError, InputError, PipelineError
 from pipeline.host.takeover import take_over
 from pipeline.inspection.project_reader import ProjectReader
@@ -172,7 +173,8 @@ def verify_results(gen: str | None, root: Path) -> int:
 def examine_shares(workers: tuple[str, ...], verbose: bool, root: Path) -> int:
     """Check the machines and shares of WORKERS (default: all that are not local) and print how to fix faults.
 
-    Without WORKERS the disk of this computer is checked, too, and with -v the disk use of the project is counted.
+    Without WORKERS the sites of a cluster and the disk of this computer are checked, too, and with -v the disk use of
+    the project is counted.
     A worker whose evaluator is not that of this project is a fault, too; the files that differ are named.
     Without -v it prints faults only. Exit codes: 0 all is well; 1 there are faults; 2 bad configuration.
     """
@@ -181,6 +183,7 @@ def examine_shares(workers: tuple[str, ...], verbose: bool, root: Path) -> int:
         click.echo(f"examining the shares; a silent agent is waited for, for {BEAT_WAIT_S:.0f} s", err=True)
     results = merge_same([*check_machines(root, config, workers), *check_shares(root, config, workers)])
     if not workers:
+        results += check_sites(config)
         results += check_disk(ProjectPaths(root), config.limits, measured=verbose)
     for result in results:
         if verbose or not result.ok:

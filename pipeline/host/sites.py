@@ -7,14 +7,13 @@ import os
 from collections.abc import Mapping
 
 from pipeline.config import Config
-from pipeline.config.sites_table import SitesTable
-from pipeline.errors import MissingExtraError
 from pipeline.host.evaluator_packing import require_site_evaluator
 from pipeline.machines.pools import MachinePool, MachinePools
 from pipeline.paths import ProjectPaths
 from pipeline.shares.artifact_room import ArtifactRoom
 from pipeline.shares.share_client import ExecuteRequest
 from pipeline.sites.interface import Bells, OpenSites, Sites, SitesHost, SiteStatus
+from pipeline.sites.of_table import sites_of_table
 from pipeline.storage.deployment_store import DeploymentStore
 from pipeline.storage.site_workers import write_site_workers
 from pipeline.storage.snapshots import Snapshots
@@ -62,7 +61,7 @@ def open_sites(
         HostError: the cluster does not answer.
         MissingExtraError: the extra `dask` is not installed.
     """
-    sites = given if given is not None or config.sites is None else _of_table(config.sites)
+    sites = given if given is not None or config.sites is None else sites_of_table(config.sites)
     if sites is None:
         write_site_workers(paths, [])
         return NoSites()
@@ -83,17 +82,3 @@ def open_sites(
     )
     write_site_workers(paths, list(opened.workers()))
     return opened
-
-
-def _of_table(table: SitesTable) -> Sites:
-    try:
-        from pipeline.sites.dask import DaskSites
-    except ImportError as error:
-        raise MissingExtraError(f'{error}; [sites] needs the extra: pip install "genome-pipeline[dask]"') from error
-    return DaskSites(
-        table.cluster,
-        agents_per_site=table.agents_per_site,
-        queue_depth=table.queue_depth,
-        sites_min=table.sites_min,
-        folder=table.folder,
-    )

@@ -4,6 +4,7 @@ import hashlib
 import re
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import PurePath
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ from inbox_agent.identity import agent_version
 from pipeline.errors import ConfigError, HostError, InputError
 from pipeline.sites.connected_sites import ConnectedSites
 from pipeline.sites.dask_cluster import DaskCluster, DaskLink, DaskWorker
+from pipeline.sites.examination import SiteFinding, examined
 from pipeline.sites.interface import SitesHost
 from pipeline.sites.messages import OpenSite
 from pipeline.sites.remote_site import RemoteSite, call_limit_s
@@ -70,6 +72,26 @@ class DaskSites:
             cluster.close()
             raise
         return ConnectedSites(sites, self._queue_depth, cluster.close)
+
+    def examine(self) -> Iterator[SiteFinding]:
+        """What is found of the cluster and of each site in it."""
+        cluster = DaskCluster(self._address, self._security)
+        try:
+            known = cluster.workers()
+            if len(known) < self._sites_min:
+                few = f"{len(known)} of {self._sites_min} Dask workers are there"
+                yield SiteFinding("[sites]", False, few, "start the others, or lower `sites_min`")
+            for worker in known:
+                if worker.is_named:
+                    yield examined(worker.name, DaskLink(cluster, worker.name, worker.address), self._folder)
+                else:
+                    fix = "start it with `dask worker --name NAME`: by its name a site finds its shares again"
+                    yield SiteFinding(f"Dask worker {worker.address}", False, "it has no name of its own", fix)
+        except SiteUnavailable as error:
+            fix = "start `dask scheduler` there, or correct `cluster`"
+            yield SiteFinding("[sites]", False, f"no Dask scheduler at {self._address}: {error}", fix)
+        finally:
+            cluster.close()
 
     def _find(self, cluster: DaskCluster) -> list[DaskWorker]:
         """The workers with names of their own, when there are enough."""

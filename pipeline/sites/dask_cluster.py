@@ -15,7 +15,7 @@ from concurrent.futures import TimeoutError as NoResult
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from distributed.comm import CommClosedError
+from distributed.comm.core import CommClosedError
 from distributed.core import ConnectionPool
 from distributed.security import Security
 

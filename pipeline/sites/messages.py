@@ -106,13 +106,20 @@ class Watch(Message, frozen=True, kw_only=True):
     timeout_s: float
 
 
+class Describe(Message, frozen=True, kw_only=True):
+    """Say what a site would have; no site is opened."""
+
+    version: str
+    folder: str
+
+
 class CloseSite(Message, frozen=True, kw_only=True):
     """End the agents."""
 
     farm: Token
 
 
-Request = OpenSite | Execute | StoreChunk | FetchChunk | RunAgent | Watch | CloseSite
+Request = OpenSite | Execute | StoreChunk | FetchChunk | RunAgent | Watch | Describe | CloseSite
 
 # ------------------------------------------------------------------------------------------------------------ answers
 
@@ -123,6 +130,15 @@ class Opened(Message, frozen=True, kw_only=True):
     host_name: str
     folder: str
     python: str
+
+
+class Described(Message, frozen=True, kw_only=True):
+    """What there is for a site."""
+
+    host_name: str
+    folder: str
+    python: str
+    free_bytes: int
 
 
 class Refused(Message, frozen=True, kw_only=True):
@@ -167,7 +183,7 @@ class Done(Message, frozen=True, kw_only=True):
     """It was done."""
 
 
-Answer = Opened | Refused | NotOpen | Executed | Lacks | Chunk | Watched | Done
+Answer = Opened | Described | Refused | NotOpen | Executed | Lacks | Chunk | Watched | Done
 
 _encoder = msgspec.msgpack.Encoder()
 _request_decoder = msgspec.msgpack.Decoder(Request)

@@ -9,6 +9,7 @@ import logging
 import os
 import platform
 import re
+import shutil
 import socket
 import threading
 import time
@@ -24,6 +25,8 @@ from pipeline.sites.leftover_agents import AgentStays
 from pipeline.sites.messages import (
     Answer,
     CloseSite,
+    Describe,
+    Described,
     Done,
     Execute,
     FetchChunk,
@@ -84,6 +87,12 @@ class SiteServer:
             case CloseSite():
                 self._close(request.farm)
                 return Done()
+            case Describe():
+                return self._describe(request)
+            case _:
+                return self._answer_of_site(request)
+
+    def _answer_of_site(self, request: Execute | StoreChunk | FetchChunk | RunAgent | Watch) -> Answer:
         site = self._sites.get(request.farm)
         if site is None or not self._is_heard(site):
             return NotOpen()
@@ -110,11 +119,8 @@ class SiteServer:
         return True
 
     def _open(self, request: OpenSite) -> Answer:
-        if (own := agent_version()) != request.version:
-            reason = (
-                f"genome-pipeline {own} is installed there, the host has {request.version}; install the same version"
-            )
-            return Refused(reason=reason, is_final=True)
+        if (refused := _refused(request.version)) is not None:
+            return refused
         with self._lock:
             if self._closed.is_set():
                 return NotOpen()
@@ -128,11 +134,18 @@ class SiteServer:
             self._asked_at[request.farm] = time.monotonic()
         return Opened(host_name=socket.gethostname(), folder=str(site.folder), python=platform.python_version())
 
+    def _describe(self, request: Describe) -> Answer:
+        if (refused := _refused(request.version)) is not None:
+            return refused
+        base = _base(request.folder)
+        base.mkdir(parents=True, exist_ok=True)
+        free_bytes = shutil.disk_usage(base).free
+        return Described(
+            host_name=socket.gethostname(), folder=str(base), python=platform.python_version(), free_bytes=free_bytes
+        )
+
     def _folder(self, request: OpenSite) -> Path:
-        base = Path(os.path.expanduser(request.folder)) if request.folder else default_site_base(state_base())
-        if not base.is_absolute():
-            raise ValueError(f"{request.folder}: the folder of sites must be an absolute path")
-        return base / folder_name(request.farm) / folder_name(self._name)
+        return _base(request.folder) / folder_name(request.farm) / folder_name(self._name)
 
     def _close(self, farm: str) -> None:
         with self._lock:
@@ -148,6 +161,22 @@ class SiteServer:
                 if asked < oldest and farm in self._sites:
                     log.warning("farm %s: its host is silent for %.0f s", farm, HOST_SILENCE_LIMIT_S)
                     self._close(farm)
+
+
+def _refused(version: str) -> Refused | None:
+    """Why a host of this version cannot be served; None if it can."""
+    if (own := agent_version()) == version:
+        return None
+    reason = f"genome-pipeline {own} is installed there, the host has {version}; install the same version"
+    return Refused(reason=reason, is_final=True)
+
+
+def _base(folder: str) -> Path:
+    """The folder of all sites. Raises ValueError: it depends on where the process was started."""
+    base = Path(os.path.expanduser(folder)) if folder else default_site_base(state_base())
+    if not base.is_absolute():
+        raise ValueError(f"{folder}: the folder of sites must be an absolute path")
+    return base
 
 
 def folder_name(name: str) -> str:

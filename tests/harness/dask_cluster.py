@@ -108,7 +108,8 @@ class DaskClusterProcesses:
     ) -> SupervisedWorker:
         """Starts a worker; `before` is a program that starts it, with its arguments."""
         scheme = "tls" if self._options else "tcp"
-        command = [*before, *_DASK, "worker", f"{scheme}://{self.place}", "--name", name, "--nthreads", str(threads)]
+        command = [*before, *_DASK, "worker", f"{scheme}://{self.place}", "--nthreads", str(threads)]
+        command += ["--name", name] if name else []
         command += ["--no-dashboard", "--local-directory", str(self._folder / "scratch"), *self._options]
         command += [] if nanny else ["--no-nanny"]
         self.workers[name] = SupervisedWorker(name, command, self._folder / f"{name}.log")

@@ -1,0 +1,24 @@
+"""`pipeline doctor` for `[sites]`: whether the cluster answers, and whether each of its workers could be a site.
+
+Not here: their shares and agents, which only a running host has; `pipeline status` shows them.
+"""
+
+from collections.abc import Iterator
+
+from inbox_agent.checks import CheckResult
+from pipeline.config import Config
+from pipeline.errors import MissingExtraError
+from pipeline.sites.of_table import sites_of_table
+
+
+def check_sites(config: Config) -> Iterator[CheckResult]:
+    """One result for each Dask worker; none without `[sites]`."""
+    if config.sites is None:
+        return
+    try:
+        sites = sites_of_table(config.sites)
+    except MissingExtraError as error:
+        yield CheckResult("[sites]", False, str(error))
+        return
+    for finding in sites.examine():
+        yield CheckResult(finding.item, finding.ok, finding.found, finding.fix)

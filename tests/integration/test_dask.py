@@ -1,0 +1,173 @@
+"""Sites on a real Dask cluster: TLS, the evaluator's files, artifacts, what commands show, and what is refused."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from distributed.security import Security
+
+from pipeline import Evaluator, open_farm
+from pipeline.cli import main
+from pipeline.config import load_config
+from pipeline.diagnosis.sites import check_sites
+from pipeline.errors import ConfigError, HostError
+from pipeline.sites import dask as dask_sites
+from pipeline.sites.dask import DaskSites, scheduler_address, worker_prefix
+from tests.harness.certificates import Authority, make_authority
+from tests.harness.dask_cluster import DaskClusterProcesses, dask_cluster
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
+
+GAME = """
+
+def play(genome, trial):
+    (trial.scratch / "artifacts" / "seen.txt").write_text("edition {edition}")
+    return float(genome.read_text()) + {edition}
+"""
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return make_authority(tmp_path_factory.mktemp("tls"))
+
+
+def options(authority: Authority) -> list[str]:
+    """What a scheduler and its workers are started with."""
+    files = authority.files("127.0.0.1")
+    return [
+        "--tls-ca-file",
+        str(authority.certificate),
+        "--tls-cert",
+        str(files.certificate),
+        "--tls-key",
+        str(files.key),
+    ]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[DaskClusterProcesses]:
+    """Two workers with TLS, one of which was given no name."""
+    with dask_cluster(tmp_path_factory.mktemp("cluster"), "alice", options=options(authority)) as cluster:
+        yield cluster
+
+
+def security(authority: Authority) -> Security:
+    files = authority.files("127.0.0.1")
+    return Security(  # type: ignore[no-untyped-call]
+        tls_ca_file=str(authority.certificate),
+        tls_client_cert=str(files.certificate),
+        tls_client_key=str(files.key),
+        require_encryption=True,
+    )
+
+
+def test_program_plays_on_sites(
+    tmp_path: Path, cluster: DaskClusterProcesses, authority: Authority, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Over TLS. An edited evaluator is brought to the site with the next generation."""
+    root = tmp_path / "farm"
+    root.mkdir()
+    (root / "my_game.py").write_text(GAME.format(edition=1))
+    sites = DaskSites(
+        f"dask+tls://{cluster.place}", agents_per_site=2, folder=str(tmp_path / "sites"), security=security(authority)
+    )
+    with open_farm(root, evaluator=Evaluator(python="my_game:play"), sites=sites, trials_per_genome=1) as farm:
+        assert [worker.name for worker in farm.workers] == ["alice-0", "alice-1"]
+        scores = farm.evaluate({f"{n}.txt": str(n).encode() for n in range(4)})
+        assert {name: score.value for name, score in scores.items()} == {f"{n}.txt": n + 1.0 for n in range(4)}
+        (root / "my_game.py").write_text(GAME.format(edition=2))
+        edited = farm.evaluate({"0.txt": b"0"})
+
+    assert edited["0.txt"].value == 2.0
+    assert edited["0.txt"].files is not None
+    assert [path.read_text() for path in edited["0.txt"].files.rglob("seen.txt")] == ["edition 2"]
+    assert main.run_commands(["status", "--gen", "1", "--root", str(root)]) == 0
+    assert "alice-0" in capfd.readouterr().out
+    assert main.run_commands(["verify", "--root", str(root)]) == 0
+
+
+def test_scheduler_refuses_a_host_without_a_certificate(
+    tmp_path: Path, cluster: DaskClusterProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line."""
+    monkeypatch.setattr(dask_sites, "FIND_LIMIT_S", 1.0)
+    sites = DaskSites(f"dask://{cluster.place}")
+
+    with (
+        pytest.raises(
+            HostError, match=f"tcp://{cluster.place}: its Dask scheduler: .*run again when it is there"
+        ) as error,
+        open_farm(tmp_path / "farm", evaluator=Evaluator(python="my_game:play"), sites=sites),
+    ):
+        pass
+    assert "\n" not in str(error.value)
+
+
+def test_doctor_names_what_is_wrong_with_sites(tmp_path: Path) -> None:
+    """A scheduler that does not answer, a worker without a name, and what was measured of a good one."""
+    configuration = '[evaluator]\npython = "my_game:play"\n[sites]\ncluster = "dask://{place}"\nfolder = "{folder}"\n'
+    (tmp_path / "my_game.py").write_text(GAME.format(edition=1))
+    toml = tmp_path / "pipeline.toml"
+    with dask_cluster(tmp_path / "cluster", "alice", "") as cluster:
+        toml.write_text(configuration.format(place=cluster.place, folder=tmp_path / "sites"))
+        found = doctor(tmp_path)
+        while "Dask worker tcp://" not in found or "site alice" not in found:
+            found = doctor(tmp_path)
+        place = cluster.place
+    gone = doctor(tmp_path)
+
+    assert "site alice: on " in found
+    assert "it has no name of its own; start it with `dask worker --name NAME`" in found
+    assert f"[sites]: no Dask scheduler at tcp://{place}: " in gone
+
+
+def doctor(root: Path) -> str:
+    return "\n".join(map(str, check_sites(load_config(root))))
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("dask://scheduler:8786", "tcp://scheduler:8786"),
+        ("dask+tls://10.0.0.1:8786", "tls://10.0.0.1:8786"),
+        ("tcp://[::1]:8786", "tcp://[::1]:8786"),
+    ],
+)
+def test_address_of_a_scheduler(url: str, address: str) -> None:
+    """As Dask writes it."""
+    assert scheduler_address(url) == address
+
+
+@pytest.mark.parametrize(
+    "url", ["scheduler:8786", "dask://scheduler", "http://scheduler:8786", "dask://s:1/x", "dask://s:x"]
+)
+def test_address_that_is_none_is_refused(url: str) -> None:
+    """In one line that says what is expected."""
+    with pytest.raises(ConfigError, match=r"expected dask://HOST:PORT of a Dask scheduler, or dask\+tls://HOST:PORT"):
+        scheduler_address(url)
+
+
+def test_workers_of_different_sites_have_different_names() -> None:
+    """Dask allows any name."""
+    names = ["0", "alice", "alice.b", "alice-b", "alice/b", "_x", "x", "tcp", "é", "x" * 80, "x" * 81]
+
+    prefixes = [worker_prefix(name) for name in names]
+
+    assert prefixes[:2] == ["dask-0", "alice"]
+    assert len(set(prefixes)) == len(names)
+    assert max(map(len, prefixes)) <= 58
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"agents_per_site": 0}, "agents_per_site=0: from 1 to 512"),
+        ({"sites_min": 0}, "sites_min and queue_depth are at least 1"),
+        ({"folder": "here"}, "expected an absolute path"),
+        ({"cluster": 7}, "expected a Dask client, or the address of a scheduler"),
+    ],
+)
+def test_argument_that_cannot_be_used_is_named(arguments: dict[str, object], problem: str) -> None:
+    """Before anything is connected."""
+    with pytest.raises(ConfigError, match=problem):
+        DaskSites(**{"cluster": "dask://scheduler:8786", **arguments})  # type: ignore[arg-type]
