@@ -53,6 +53,10 @@ SMB_HOST_CPU_MS = at_most(4.0)
 SMB_ON_RECORD_MS = at_most(10.0)  # median, from the end of a game
 SMB_ROUND_TRIPS = at_most(3.2)  # publish, read, clean, and a few that are repeated
 
+# Dask sites on one computer: two of them, of the rate of agents that play without a pause; and per request.
+SITES_OF_IDEAL = at_least(0.8)
+SITE_REQUEST_MS = at_most(5.0)  # median, beyond the time of the same request on a local disk
+
 # Idle hosts.
 IDLE_LOCAL_PERCENT = at_most(1.0)  # of a core
 IDLE_SMB_PERCENT = at_most(10.0)
