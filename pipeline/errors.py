@@ -15,7 +15,7 @@
     ├── BundleError           2  the agent's bundle cannot be made
     ├── EvaluationFailed      1  a call of an executor has no value
     ├── VmError               1  a machine did not do what it was asked
-    ├── HostError             3  this host's disk failed; run again
+    ├── HostError             3  this host's disk failed, or its cluster does not answer; run again
     ├── RemoteError           3  a server cannot be reached, or refuses the token
     ├── LedgerError           4  the ledger is damaged or of another version
     └── StalledError          4  no worker can go on
@@ -127,7 +127,8 @@ class EvaluationFailed(PipelineError):
 
 
 class HostError(PipelineError):
-    """This host's own disk or state folder failed. Everything recorded is kept; run again to resume.
+    """This host's own disk or state folder failed, or the cluster of its sites does not answer. Everything recorded is
+    kept; run again to resume.
 
     Of an open farm: leave its block and open it again. It may have decided more than the ledger has.
     """

@@ -23,6 +23,7 @@ NAMES = (
     "settings_files",
     "share_names",
     "share_records",
+    "site_messages",
     "smb_answers",
     "winrm_envelopes",
 )

@@ -75,7 +75,7 @@ class DaskClusterProcesses:
         """`options` are those of scheduler and workers, as for TLS."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._host, self._options = folder, host, options
-        self._port = _free_port(host)
+        self._port = free_port(host)
         self.workers: dict[str, SupervisedWorker] = {}
         self._scheduler: subprocess.Popen[bytes] | None = None
 
@@ -192,7 +192,8 @@ def _ip(*words: str, check: bool = True) -> None:
     subprocess.run(["ip", *words], check=check, capture_output=True)
 
 
-def _free_port(host: str) -> int:
+def free_port(host: str) -> int:
+    """A port that nothing uses now."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])

@@ -58,6 +58,7 @@ DOCUMENTS = (
     "docs/how-to/mcp.md",
     "docs/how-to/disk-space.md",
     "docs/how-to/tables-and-progress.md",
+    "docs/how-to/scale-out.md",
     "docs/how-to/optimisers.md",
     "docs/how-to/optimiser-recipes.md",
     "docs/how-to/tracking.md",
