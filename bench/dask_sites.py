@@ -25,9 +25,9 @@ from pipeline.config import load_config
 from pipeline.core.limits import Limits
 from pipeline.core.requests import ScanRequest, ShareAction
 from pipeline.host.host import Host
+from pipeline.machines.sites.interface import SitesHost
 from pipeline.shares.artifact_room import ArtifactRoom
 from pipeline.shares.share_client import ExecuteRequest, ShareClient
-from pipeline.sites.interface import SitesHost
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -84,7 +84,7 @@ def rows(place: Path, *, quick: bool) -> list[Row]:
 
 def rate(folder: str, count: int, sites: int) -> dict[str, float]:
     """Games per second, from the first result to the last."""
-    from pipeline.sites.dask import DaskSites
+    from pipeline.contrib.dask import DaskSites
 
     place = Path(folder)
     root = place / "farm"
@@ -103,7 +103,7 @@ def rate(folder: str, count: int, sites: int) -> dict[str, float]:
 
 def request(folder: str) -> dict[str, float]:
     """Milliseconds of a scan and of a publication, to a site and to a share of this computer; no agent plays."""
-    from pipeline.sites.dask import DaskSites
+    from pipeline.contrib.dask import DaskSites
 
     place, room = Path(folder), ArtifactRoom(Limits())
     (place / "local").mkdir()

@@ -30,7 +30,7 @@ from pipeline.host.host import Ending, Host
 from pipeline.host.host_thread import HostThread, result_of
 from pipeline.host.no_farm import NoFarm
 from pipeline.host.submissions import Submissions
-from pipeline.sites.interface import Sites
+from pipeline.machines.sites.interface import Sites
 from pipeline.storage.submitted_genomes import GenomeSource, genome_content, put_genomes
 from pipeline.views.generation_summary import GenerationSummary, generation_summary
 from pipeline.views.progress import Progress
@@ -285,7 +285,7 @@ def open_farm(
 ) -> Iterator[OpenFarm]:
     """Opens the farm of a project folder; local workers run until the block ends. Arguments override `pipeline.toml`.
 
-    `sites`: computers of a cluster, as `pipeline.sites.dask.DaskSites`, whose agents get the evaluator's files from
+    `sites`: computers of a cluster, as `pipeline.contrib.dask.DaskSites`, whose agents get the evaluator's files from
     here. With them there are no local workers, unless `workers` or `pipeline.toml` says how many.
 
     `on_generation` is called with the summary of each generation that `evaluate`, or the block of `open_generation`,

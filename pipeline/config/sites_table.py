@@ -17,9 +17,8 @@ _Folder = Annotated[str, Meta(extra_json_schema={"pattern": r"^(|[/~\\].*|[A-Za-
 class SitesTable(ConfigTable, frozen=True, kw_only=True):
     """`[sites]`: a Dask cluster, each of whose workers keeps shares on its own disk and runs agents."""
 
-    cluster: (
-        _Cluster  #: the scheduler: `dask://HOST:PORT`, or with TLS of Dask's own configuration `dask+tls://HOST:PORT`
-    )
+    #: its scheduler: `dask://HOST:PORT`, or `dask+tls://HOST:PORT` with the certificates of Dask's configuration
+    cluster: _Cluster
     #: agents on each site; unset: as many as the Dask worker has threads
     agents_per_site: Annotated[int, Meta(ge=1, le=512)] | None = None
     queue_depth: Annotated[int, Meta(ge=1, le=64)] = 2  #: attempts that a worker holds: one runs, the others wait

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from inbox_agent.checks import CheckResult
 from pipeline.config import Config
 from pipeline.errors import MissingExtraError
-from pipeline.sites.of_table import sites_of_table
+from pipeline.machines.sites.of_table import sites_of_table
 
 
 def check_sites(config: Config) -> Iterator[CheckResult]:

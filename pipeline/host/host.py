@@ -40,8 +40,8 @@ from pipeline.host.submissions import Result, Submissions
 from pipeline.host.timers import SWEEP_INTERVAL_S, Timers
 from pipeline.host.wiring import build
 from pipeline.machines.local_workers import LocalWorkers
+from pipeline.machines.sites.interface import Sites
 from pipeline.paths import ProjectPaths
-from pipeline.sites.interface import Sites
 from pipeline.storage.collector import without_collector
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.project_lock import lock_project

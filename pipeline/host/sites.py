@@ -1,6 +1,6 @@
 """The sites of a host: those that a program gives, or those of `[sites]`.
 
-Not here: what a site does (`pipeline.sites`), which evaluator its agents get (`evaluator_packing`).
+Not here: what a site does (`pipeline.machines.sites`), which evaluator its agents get (`evaluator_packing`).
 """
 
 import os
@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pipeline.config import Config
 from pipeline.host.evaluator_packing import require_site_evaluator
 from pipeline.machines.pools import MachinePool, MachinePools
+from pipeline.machines.sites.interface import Bells, OpenSites, Sites, SitesHost, SiteStatus
+from pipeline.machines.sites.of_table import sites_of_table
 from pipeline.paths import ProjectPaths
 from pipeline.shares.artifact_room import ArtifactRoom
 from pipeline.shares.share_client import ExecuteRequest
-from pipeline.sites.interface import Bells, OpenSites, Sites, SitesHost, SiteStatus
-from pipeline.sites.of_table import sites_of_table
 from pipeline.storage.deployment_store import DeploymentStore
 from pipeline.storage.site_workers import write_site_workers
 from pipeline.storage.snapshots import Snapshots

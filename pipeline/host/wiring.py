@@ -29,13 +29,13 @@ from pipeline.machines.controller import WATCH_INTERVAL_S, MachineController
 from pipeline.machines.evidence import MachineEvidence
 from pipeline.machines.local_workers import LocalWorkers, agents_of
 from pipeline.machines.pools import MachinePool, MachinePools
+from pipeline.machines.sites.interface import OpenSites, Sites
 from pipeline.paths import ProjectPaths
 from pipeline.shares.artifact_room import ArtifactRoom
 from pipeline.shares.executor import ShareExecutor
 from pipeline.shares.share_client import ExecuteRequest, ShareClient
 from pipeline.shares.smb.files import SmbFiles
 from pipeline.shares.smb.session import SmbSession
-from pipeline.sites.interface import Sites
 from pipeline.storage.archive import Archive
 from pipeline.storage.deployment_store import DeploymentStore
 from pipeline.storage.event_log import EventLog
@@ -65,10 +65,9 @@ class Parts:
     worker_names: list[str]  #: of all workers
 
 
-def build(
-    root: Path, config: Config, evaluator_folder: Path, stack: ExitStack, given_sites: Sites | None = None
-) -> Parts:
-    """Builds the parts of a host; `stack` closes those that are complete, also if a later one fails.
+def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack, given: Sites | None) -> Parts:
+    """Builds the parts of a host, with the sites that are given or configured; `stack` closes those that are complete,
+    also if a later one fails.
 
     Raises:
         InputError: the sites cannot be used.
@@ -77,18 +76,13 @@ def build(
     """
     paths, wakeups = ProjectPaths(root), Wakeups()
     ledger = stack.enter_context(closing(Ledger(paths.state)))
-    live_status = LiveStatusFile(paths.state)
-    stack.callback(live_status.remove)
+    stack.callback((live_status := LiveStatusFile(paths.state)).remove)
     event_log = stack.enter_context(closing(EventLog(paths.state)))
     snapshots = Snapshots(paths.snapshots)
     hooks = stack.enter_context(closing(Hooks(config.hooks, root, config.without_secrets(os.environ))))
-
     local_workers = LocalWorkers(agents_of(config), paths, evaluator_folder, on_exit=wakeups.request_sweep)
     stack.callback(local_workers.close)
-    machine_controller = _machine_controller(root, config, wakeups)
-    if machine_controller is not None:
-        stack.callback(machine_controller.close)
-
+    machine_controller = _machine_controller(root, config, wakeups, stack)
     folders = {**local_workers.shares, **{w.name: root / w.place for w in config.worker if w.unc is None}}
     smb = _smb_files(root, config, machine_controller, wakeups)
     shares = _open_shares(folders, smb, stack)
@@ -96,15 +90,12 @@ def build(
     archive.clear_incoming()
     room = ArtifactRoom(config.limits, (paths.state, paths.all_results))
     executes = _execute_requests(ledger.farm_id, paths, shares, snapshots, deployments, room)
-    sites = open_sites(config, given_sites, paths, ledger.farm_id, snapshots, deployments, room)
-    stack.callback(sites.close)
-    on_sites = sites.workers()
+    sites = open_sites(config, given, paths, ledger.farm_id, snapshots, deployments, room)
+    on_sites = stack.enter_context(closing(sites)).workers()
     remote = {w.name for w in config.worker} | on_sites.keys()
     executor = stack.enter_context(closing(ShareExecutor({**executes, **on_sites}, remote, wakeups.wake)))
-    outboxes = {name: path / OUTBOX for name, path in folders.items()}
-    folder_watcher = stack.enter_context(closing(FolderWatcher(outboxes, wakeups.notify, suffixes=ANSWERS)))
-    by_path = {w.name: WatchedFolder(folder_watcher, w.name) for w in config.worker if w.unc is None}
-    notifying: dict[str, Notifying] = {**smb, **by_path, **sites.statuses()}
+    folder_watcher = stack.enter_context(closing(_folder_watcher(folders, wakeups)))
+    notifying = {**smb, **_watched_folders(config, folder_watcher), **sites.statuses()}
     ports = Ports(
         ledger=ledger,
         archive=archive,
@@ -114,9 +105,8 @@ def build(
         poll_schedule=PollSchedule(notifying, config.limits.silence_limit_s),
         clock=SystemClock(),
     )
-    depth = config.queue_depths() | dict.fromkeys(on_sites, sites.queue_depth())
-    queues, names = Queues(depth=depth, local=frozenset(config.local_names())), [*config.worker_names(), *on_sites]
-    loop = ControlLoop(Farm(ledger.farm_id, names), config.core_limits(), queues, ports, wakeups)
+    names = [*config.worker_names(), *on_sites]
+    loop = ControlLoop(Farm(ledger.farm_id, names), config.core_limits(), _queues(config, sites), ports, wakeups)
     sites.listen(wakeups)
     return Parts(
         wakeups=wakeups,
@@ -137,6 +127,20 @@ def build(
     )
 
 
+def _queues(config: Config, sites: OpenSites) -> Queues:
+    depth = config.queue_depths() | dict.fromkeys(sites.workers(), sites.queue_depth())
+    return Queues(depth=depth, local=frozenset(config.local_names()))
+
+
+def _folder_watcher(folders: Mapping[str, Path], wakeups: Wakeups) -> FolderWatcher:
+    outboxes = {name: path / OUTBOX for name, path in folders.items()}
+    return FolderWatcher(outboxes, wakeups.notify, suffixes=ANSWERS)
+
+
+def _watched_folders(config: Config, folder_watcher: FolderWatcher) -> dict[str, Notifying]:
+    return {w.name: WatchedFolder(folder_watcher, w.name) for w in config.worker if w.unc is None}
+
+
 def _open_shares(folders: Mapping[str, Path], smb: Mapping[str, SmbFiles], stack: ExitStack) -> dict[str, ShareFiles]:
     local = {name: LocalFiles(path) for name, path in folders.items()}
     for close in [files.close for files in smb.values()] + [files.close for files in local.values()]:
@@ -144,7 +148,7 @@ def _open_shares(folders: Mapping[str, Path], smb: Mapping[str, SmbFiles], stack
     return {**local, **smb}
 
 
-def _machine_controller(root: Path, config: Config, wakeups: Wakeups) -> MachineController | None:
+def _machine_controller(root: Path, config: Config, wakeups: Wakeups, stack: ExitStack) -> MachineController | None:
     machines, table = machines_of(config, root), config.machine_table()
     if machines is None or table is None:
         return None
@@ -154,7 +158,7 @@ def _machine_controller(root: Path, config: Config, wakeups: Wakeups) -> Machine
         stagger_s=table.stagger_s,
         boot_limit_s=config.limits.boot_limit_s,
     )
-    return MachineController(
+    controller = MachineController(
         machines,
         config.machine_of(),
         boot_queue,
@@ -163,6 +167,8 @@ def _machine_controller(root: Path, config: Config, wakeups: Wakeups) -> Machine
         watch_interval_s=min(WATCH_INTERVAL_S, config.limits.silence_limit_s / 6),
         saves=table.idle_action == "save",
     )
+    stack.callback(controller.close)
+    return controller
 
 
 def _machine_pools(

@@ -30,6 +30,7 @@ from pipeline.storage.result_lines import read_result_lines
 from tests.fakes.ports import ManualClock, MemoryArchive, MemoryLedger, MemoryMachines, ScriptedExecutor
 from tests.harness.hyperv_farm import hyperv_harness
 from tests.harness.records import WORKER, attempt
+from tests.harness.site_harness import SiteHarness
 from tests.harness.waiting import PATIENCE_S, eventually
 
 # ------------------------------------------------------------------------------------------------------- the ledger
@@ -257,6 +258,16 @@ def local_workers(folder: Path) -> Iterator[MachinePool]:
 
 
 @contextmanager
+def site_agents(folder: Path) -> Iterator[MachinePool]:
+    """An agent of a site, which the host reaches over a link in this process."""
+    site = SiteHarness(folder, workers=("local-0",))
+    site.site.listen(site.bells)
+    assert eventually(lambda: site.site.notifies)
+    yield MachinePools({"local-0": site.sites})
+    site.close()
+
+
+@contextmanager
 def hyperv_machines(folder: Path) -> Iterator[MachinePool]:
     """A machine of a simulated Hyper-V host, over WinRM."""
     with hyperv_harness(folder, "local-0", boot_s=0.1) as host:
@@ -285,6 +296,7 @@ def memory_machines(folder: Path) -> Iterator[MachinePool]:
     params=[
         memory_machines,
         pytest.param(local_workers, marks=pytest.mark.processes),
+        pytest.param(site_agents, marks=pytest.mark.processes),
         pytest.param(hyperv_machines, marks=pytest.mark.processes),
     ]
 )

@@ -38,9 +38,17 @@ def cluster(tmp_path: Path, networks: Networks) -> Iterator[DaskClusterProcesses
 def configure(project: FarmProject, place: str, folder: Path) -> None:
     """Workers that are given up late: each of the faults may cost a game on each site."""
     sites = f"[sites]\ncluster = 'dask://{place}'\nsites_min = {len(SITES)}\nfolder = '{folder}'\n"
-    patience = {"silence_limit_s": 6.0, "claim_limit_s": 5.0, "grace_s": 2.0, "back_off_s": 0.2}
     project.configure(
-        workers=0, extra=sites, attempts_max=40, failures_max=40, losses_max=50, losses_per_trial_max=100, **patience
+        workers=0,
+        extra=sites,
+        attempts_max=40,
+        failures_max=40,
+        losses_max=50,
+        losses_per_trial_max=100,
+        silence_limit_s=6.0,
+        claim_limit_s=5.0,
+        grace_s=2.0,
+        back_off_s=0.2,
     )
     project.add_genomes(games(GENOMES, 0.5))
 

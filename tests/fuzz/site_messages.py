@@ -5,20 +5,20 @@ from collections.abc import Iterator
 from inbox_agent.protocol import layout
 from pipeline.core.observation import CollectedResult, MachineState, MachineStatus, ShareScan
 from pipeline.core.requests import ScanRequest
-from pipeline.shares.share_client import ShareResponse
-from pipeline.sites.messages import (
+from pipeline.machines.sites.messages import (
     AnswerError,
     Chunk,
     Executed,
     Lacks,
     NotOpen,
-    Opened,
     Refused,
-    Watched,
+    SiteChanges,
+    SiteOpened,
     checked_response,
     decode_answer,
     encode,
 )
+from pipeline.shares.share_client import ShareResponse
 from tests.fuzz.target import FuzzTarget
 from tests.harness import records
 from tests.harness.records import WORKER, attempt
@@ -47,10 +47,10 @@ def _seeds() -> Iterator[bytes]:
     yield encode(Lacks(digests=frozenset({"0" * 64})))
     yield encode(Chunk(data=b"part"))
     yield encode(NotOpen())
-    yield encode(Opened(host_name="a", folder="/b", python="3.11"))
+    yield encode(SiteOpened(host_name="a", folder="/b", python="3.11"))
     yield encode(Refused(reason="no", is_final=True))
     machines = {WORKER: MachineStatus(MachineState.OFF, (), "exit code 1")}
-    yield encode(Watched(changes=3, results=frozenset({WORKER}), machines=machines, restores={WORKER: 1}))
+    yield encode(SiteChanges(changes=3, results=frozenset({WORKER}), machines=machines, restores={WORKER: 1}))
     yield b"\x81\xa4type\xa8Executed"
 
 

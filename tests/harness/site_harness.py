@@ -12,15 +12,15 @@ from inbox_agent.protocol.local_files import LocalFiles
 from inbox_agent.settings import EnvironmentTable
 from pipeline.core.limits import Limits
 from pipeline.core.requests import ScanRequest, ShareAction
+from pipeline.machines.sites.connected_sites import ConnectedSites
+from pipeline.machines.sites.interface import SitesHost
+from pipeline.machines.sites.messages import OpenSite
+from pipeline.machines.sites.remote_site import RemoteSite
+from pipeline.machines.sites.site_link import SiteUnavailable
+from pipeline.machines.sites.site_server import SiteServer, folder_name
 from pipeline.paths import SitePaths
 from pipeline.shares.artifact_room import ArtifactRoom
 from pipeline.shares.share_client import ShareResponse
-from pipeline.sites.connected_sites import ConnectedSites
-from pipeline.sites.interface import SitesHost
-from pipeline.sites.messages import OpenSite
-from pipeline.sites.remote_site import RemoteSite
-from pipeline.sites.site_link import SiteUnavailable
-from pipeline.sites.site_server import SiteServer, folder_name
 from tests.harness import records
 from tests.harness.records import FARM, attempt, sha256
 from tests.harness.waiting import eventually

@@ -9,10 +9,11 @@ from distributed.security import Security
 from pipeline import Evaluator, open_farm
 from pipeline.cli import main
 from pipeline.config import load_config
+from pipeline.contrib.dask import DaskSites
 from pipeline.diagnosis.sites import check_sites
 from pipeline.errors import ConfigError, HostError
-from pipeline.sites import dask as dask_sites
-from pipeline.sites.dask import DaskSites, scheduler_address, worker_prefix
+from pipeline.machines.sites import dask_sites
+from pipeline.machines.sites.dask_sites import scheduler_address, worker_prefix
 from tests.harness.certificates import Authority, make_authority
 from tests.harness.dask_cluster import DaskClusterProcesses, dask_cluster
 

@@ -50,9 +50,11 @@ def test_page_leads_from_one_computer_to_a_cluster(
     place = f"127.0.0.1:{free_port('127.0.0.1')}"
     for command in commands(made):
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     there = processes.replace("127.0.0.1:8786", place).replace("8786", place.partition(":")[2])
-    background.extend(subprocess.Popen(command, cwd=tmp_path, **quiet) for command in commands(there))
+    background.extend(
+        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for command in commands(there)
+    )
     project = tmp_path / "cluster-project"
     settings = (project / "pipeline.toml").read_text()
     changed = re.sub(r"^workers = 2 .*", "workers = 0", settings, flags=re.MULTILINE)

@@ -17,8 +17,8 @@ from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState
 from pipeline.core.requests import MachineAction
 from pipeline.errors import HostError, InputError
-from pipeline.sites.messages import CHUNK_BYTES, Execute, StoreChunk, decode_request
-from pipeline.sites.site_server import folder_name
+from pipeline.machines.sites.messages import CHUNK_BYTES, Execute, StoreChunk, decode_request
+from pipeline.machines.sites.site_server import folder_name
 from tests.harness import records
 from tests.harness.records import GENOME, attempt, sha256
 from tests.harness.site_harness import WORKER, SiteHarness
@@ -113,7 +113,7 @@ def test_damaged_snapshot_ends_the_host_and_not_the_site(site: SiteHarness) -> N
 
 def test_second_request_to_a_busy_share_is_refused(site: SiteHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one may hang on a disk; what it will do is unknown."""
-    monkeypatch.setattr("pipeline.sites.site.TURN_LIMIT_S", 0.01)
+    monkeypatch.setattr("pipeline.machines.sites.site.TURN_LIMIT_S", 0.01)
     busy = site.server._sites[records.FARM]._turns[WORKER]
     with busy:
         response = site.scan()
@@ -276,8 +276,8 @@ _OTHER_PROCESS = """
 import sys
 import msgspec
 from pathlib import Path
-from pipeline.sites.messages import OpenSite, RunAgent
-from pipeline.sites.site import Site
+from pipeline.machines.sites.messages import OpenSite, RunAgent
+from pipeline.machines.sites.site import Site
 settings = msgspec.json.decode(sys.argv[2], type=OpenSite)
 site = Site(Path(sys.argv[1]), settings)
 site.run_agent(RunAgent(farm=settings.farm, worker=settings.workers[0]))

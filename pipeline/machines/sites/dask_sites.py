@@ -1,5 +1,6 @@
 """`DaskSites`: the workers of a Dask cluster as sites. Needs the extra `dask`."""
 
+import contextlib
 import hashlib
 import re
 import threading
@@ -13,13 +14,13 @@ from distributed.security import Security
 
 from inbox_agent.identity import agent_version
 from pipeline.errors import ConfigError, HostError, InputError
-from pipeline.sites.connected_sites import ConnectedSites
-from pipeline.sites.dask_cluster import DaskCluster, DaskLink, DaskWorker
-from pipeline.sites.examination import SiteFinding, examined
-from pipeline.sites.interface import SitesHost
-from pipeline.sites.messages import OpenSite
-from pipeline.sites.remote_site import RemoteSite, call_limit_s
-from pipeline.sites.site_link import SiteUnavailable
+from pipeline.machines.sites.connected_sites import ConnectedSites
+from pipeline.machines.sites.dask_cluster import DaskCluster, DaskLink, DaskWorker
+from pipeline.machines.sites.examination import SiteFinding, examined
+from pipeline.machines.sites.interface import SitesHost
+from pipeline.machines.sites.messages import OpenSite
+from pipeline.machines.sites.remote_site import RemoteSite, call_limit_s
+from pipeline.machines.sites.site_link import SiteUnavailable
 
 FIND_LIMIT_S = 60.0  #: for the scheduler to answer, and for so many sites to be there
 _LOOK_INTERVAL_S = 0.5
@@ -65,12 +66,11 @@ class DaskSites:
     def open(self, host: SitesHost) -> ConnectedSites:
         """Finds the sites. Raises as `Sites.open`."""
         cluster = DaskCluster(self._address, self._security)
-        try:
+        with contextlib.ExitStack() as failing:
+            failing.callback(cluster.close)
             sites = [self._site(cluster, worker, host) for worker in self._find(cluster)]
             _refuse_equal_names([worker for site in sites for worker in site.workers], host.taken_names)
-        except BaseException:
-            cluster.close()
-            raise
+            failing.pop_all()
         return ConnectedSites(sites, self._queue_depth, cluster.close)
 
     def examine(self) -> Iterator[SiteFinding]:

@@ -23,16 +23,13 @@ from inbox_agent.system.folder_watcher import FolderWatcher
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.requests import MachineAction, ScanRequest, ShareAction
 from pipeline.machines.local_workers import AgentProcesses, LocalWorkers
-from pipeline.paths import SitePaths
-from pipeline.shares.artifact_room import ArtifactRoom
-from pipeline.shares.share_client import ShareClient, ShareResponse
-from pipeline.sites.content_store import ContentStore
-from pipeline.sites.leftover_agents import end_leftover
-from pipeline.sites.messages import (
+from pipeline.machines.sites.content_store import ContentStore
+from pipeline.machines.sites.leftover_agents import end_leftover
+from pipeline.machines.sites.messages import (
     CHUNK_BYTES,
     Answer,
+    AwaitChanges,
     Chunk,
-    Done,
     Execute,
     Executed,
     FetchChunk,
@@ -40,11 +37,14 @@ from pipeline.sites.messages import (
     OpenSite,
     Refused,
     RunAgent,
+    SiteChanges,
+    SiteDone,
     StoreChunk,
-    Watch,
-    Watched,
     unknown_scan,
 )
+from pipeline.paths import SitePaths
+from pipeline.shares.artifact_room import ArtifactRoom
+from pipeline.shares.share_client import ShareClient, ShareResponse
 
 TURN_LIMIT_S = 2.0  #: for a request to a share to wait for the one before it
 _UNLIMITED_BYTES = 2**53
@@ -68,6 +68,7 @@ class Site:
         self._changes = 0
         self._result_at: dict[str, int] = {}  #: worker -> the change that was its last new result
         self._restores: Counter[str] = Counter()
+        self._rearming = threading.Lock()
         self._turns = {name: threading.Lock() for name in settings.workers}
         with contextlib.ExitStack() as opening:
             opening.callback(FileLock(self._paths.lock).release)
@@ -101,13 +102,13 @@ class Site:
             if isinstance(request, ScanRequest):  # the host has what the last scan has collected, or asks again
                 shutil.rmtree(self._paths.project.incoming / request.worker, ignore_errors=True)
             response = self._shares[request.worker].execute(request)
-        self._watcher.rearm()
+        self._rearm()
         return Executed(response=response)
 
     def store(self, message: StoreChunk) -> Answer:
         """Stores a part of a genome or an archive."""
         self._store.put_part(message.sha256, message.offset, message.total_bytes, message.data)
-        return Done()
+        return SiteDone()
 
     def fetch(self, message: FetchChunk) -> Answer:
         """A part of an artifact that the last scan has collected."""
@@ -131,16 +132,18 @@ class Site:
                 self._restores[message.worker] += 1
             self._agents.execute(MachineAction(message.worker, message.recovery))
         self._note_change()
-        return Done()
+        return SiteDone()
 
-    def watch(self, message: Watch) -> Answer:
+    def watch(self, message: AwaitChanges) -> Answer:
         """Waits for a change after that number, and returns what there is."""
-        self._watcher.rearm()
+        self._rearm()
         with self._changed:
             self._changed.wait_for(lambda: self._changes != message.after, message.timeout_s)
             changes = self._changes
             results = frozenset(name for name, number in self._result_at.items() if number > message.after)
-        return Watched(changes=changes, results=results, machines=self._agents.status(), restores=dict(self._restores))
+        return SiteChanges(
+            changes=changes, results=results, machines=self._agents.status(), restores=dict(self._restores)
+        )
 
     def close(self) -> None:
         """Ends the agents."""
@@ -161,6 +164,14 @@ class Site:
 
         incoming = project.incoming / name
         return ShareClient(name, self.settings.farm, files, incoming, genome, room, archive=self._store.path)
+
+    def _rearm(self) -> None:
+        """Watches folders that are not watched yet. The watcher is for one thread at a time."""
+        if self._rearming.acquire(blocking=False):
+            try:
+                self._watcher.rearm()
+            finally:
+                self._rearming.release()
 
     def _lacks(self, action: ShareAction) -> list[str]:
         asked = {start.genome_sha256 for start in action.publish}

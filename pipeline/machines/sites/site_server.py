@@ -1,7 +1,7 @@
 """The sites of one process of a cluster, of all farms that use it: answers messages, and forgets hosts that are silent.
 
 Owns: where a site is on the disk, and that an error in one of them is its answer.
-Threads: any may call; an answer to `Watch` takes as long as it asks for.
+Threads: any may call; an answer to `AwaitChanges` takes as long as it asks for.
 """
 
 import hashlib
@@ -19,29 +19,29 @@ from inbox_agent.arguments import state_base
 from inbox_agent.identity import agent_version
 from inbox_agent.system.file_lock import AlreadyLocked
 from pipeline.errors import HostError
-from pipeline.paths import default_site_base
-from pipeline.sites.content_store import ContentError
-from pipeline.sites.leftover_agents import AgentStays
-from pipeline.sites.messages import (
+from pipeline.machines.sites.content_store import ContentError
+from pipeline.machines.sites.leftover_agents import AgentStays
+from pipeline.machines.sites.messages import (
     Answer,
+    AwaitChanges,
     CloseSite,
     Describe,
     Described,
-    Done,
     Execute,
     FetchChunk,
     NotOpen,
-    Opened,
     OpenSite,
     Refused,
     Request,
     RunAgent,
+    SiteDone,
+    SiteOpened,
     StoreChunk,
-    Watch,
     decode_request,
     encode,
 )
-from pipeline.sites.site import Site
+from pipeline.machines.sites.site import Site
+from pipeline.paths import default_site_base
 
 log = logging.getLogger(__name__)
 
@@ -86,13 +86,13 @@ class SiteServer:
                 return self._open(request)
             case CloseSite():
                 self._close(request.farm)
-                return Done()
+                return SiteDone()
             case Describe():
                 return self._describe(request)
             case _:
                 return self._answer_of_site(request)
 
-    def _answer_of_site(self, request: Execute | StoreChunk | FetchChunk | RunAgent | Watch) -> Answer:
+    def _answer_of_site(self, request: Execute | StoreChunk | FetchChunk | RunAgent | AwaitChanges) -> Answer:
         site = self._sites.get(request.farm)
         if site is None or not self._is_heard(site):
             return NotOpen()
@@ -105,7 +105,7 @@ class SiteServer:
                 return site.fetch(request)
             case RunAgent():
                 return site.run_agent(request)
-            case Watch():
+            case AwaitChanges():
                 watched = site.watch(request)
                 # Of a site that is being closed its host must not learn that agents have ended, as if they had failed.
                 return watched if self._sites.get(request.farm) is site else NotOpen()
@@ -132,7 +132,7 @@ class SiteServer:
                 site = self._sites[request.farm] = Site(self._folder(request), request)
                 log.info("farm %s: %d agents in %s", request.farm, len(request.workers), site.folder)
             self._asked_at[request.farm] = time.monotonic()
-        return Opened(host_name=socket.gethostname(), folder=str(site.folder), python=platform.python_version())
+        return SiteOpened(host_name=socket.gethostname(), folder=str(site.folder), python=platform.python_version())
 
     def _describe(self, request: Describe) -> Answer:
         if (refused := _refused(request.version)) is not None:

@@ -98,7 +98,7 @@ class RunAgent(Message, frozen=True, kw_only=True):
     recovery: RecoveryAction | None = None
 
 
-class Watch(Message, frozen=True, kw_only=True):
+class AwaitChanges(Message, frozen=True, kw_only=True):
     """Return what has changed after a number, or wait for a change."""
 
     farm: Token
@@ -119,12 +119,12 @@ class CloseSite(Message, frozen=True, kw_only=True):
     farm: Token
 
 
-Request = OpenSite | Execute | StoreChunk | FetchChunk | RunAgent | Watch | Describe | CloseSite
+Request = OpenSite | Execute | StoreChunk | FetchChunk | RunAgent | AwaitChanges | Describe | CloseSite
 
 # ------------------------------------------------------------------------------------------------------------ answers
 
 
-class Opened(Message, frozen=True, kw_only=True):
+class SiteOpened(Message, frozen=True, kw_only=True):
     """The site is open."""
 
     host_name: str
@@ -145,7 +145,7 @@ class Refused(Message, frozen=True, kw_only=True):
     """It was not done."""
 
     reason: str
-    is_final: bool = False  #: whether it is refused again until somebody changes something there
+    is_final: bool = False  #: whether it is refused again until something is changed there
 
 
 class NotOpen(Message, frozen=True, kw_only=True):
@@ -170,7 +170,7 @@ class Chunk(Message, frozen=True, kw_only=True):
     data: bytes
 
 
-class Watched(Message, frozen=True, kw_only=True):
+class SiteChanges(Message, frozen=True, kw_only=True):
     """Workers with new results, and the state of all agents."""
 
     changes: int
@@ -179,11 +179,11 @@ class Watched(Message, frozen=True, kw_only=True):
     restores: dict[str, int]  #: how often each share went back to an empty one since the site was opened
 
 
-class Done(Message, frozen=True, kw_only=True):
+class SiteDone(Message, frozen=True, kw_only=True):
     """It was done."""
 
 
-Answer = Opened | Described | Refused | NotOpen | Executed | Lacks | Chunk | Watched | Done
+Answer = SiteOpened | Described | Refused | NotOpen | Executed | Lacks | Chunk | SiteChanges | SiteDone
 
 _encoder = msgspec.msgpack.Encoder()
 _request_decoder = msgspec.msgpack.Decoder(Request)

@@ -18,35 +18,35 @@ from pipeline.core.observation import MachineState, MachineStatus
 from pipeline.core.requests import MachineAction, ScanRequest, ShareAction, ShareRequest
 from pipeline.errors import HostError
 from pipeline.machines.local_workers import LOCAL_ACTIONS
-from pipeline.shares.share_client import ShareResponse
-from pipeline.sites.artifact_transfer import ArtifactTransfer
-from pipeline.sites.interface import Bells, SitesHost
-from pipeline.sites.messages import (
+from pipeline.machines.sites.artifact_transfer import ArtifactTransfer
+from pipeline.machines.sites.interface import Bells, SitesHost
+from pipeline.machines.sites.messages import (
     CHUNK_BYTES,
     Answer,
     AnswerError,
+    AwaitChanges,
     Chunk,
     CloseSite,
-    Done,
     Execute,
     Executed,
     FetchChunk,
     Lacks,
     NotOpen,
-    Opened,
     OpenSite,
     Refused,
     Request,
     RunAgent,
+    SiteChanges,
+    SiteDone,
+    SiteOpened,
     StoreChunk,
-    Watch,
-    Watched,
     checked_response,
     decode_answer,
     encode,
     unknown_scan,
 )
-from pipeline.sites.site_link import SiteLink, SiteRefused, SiteUnavailable
+from pipeline.machines.sites.site_link import SiteLink, SiteRefused, SiteUnavailable
+from pipeline.shares.share_client import ShareResponse
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ class RemoteSite:
         self._closed.set()
         if is_open:
             try:
-                self._ask(CloseSite(farm=self._settings.farm), CLOSE_LIMIT_S, Done)
+                self._ask(CloseSite(farm=self._settings.farm), CLOSE_LIMIT_S, SiteDone)
             except (SiteUnavailable, AnswerError) as error:
                 log.warning("site %s: its agents may still run: %s", self.name, error)
 
@@ -187,7 +187,7 @@ class RemoteSite:
             message = StoreChunk(
                 farm=self._settings.farm, sha256=sha256, offset=offset, total_bytes=len(data), data=part
             )
-            self._ask(message, self._limit_s, Done)
+            self._ask(message, self._limit_s, SiteDone)
 
     def _with_artifacts(self, request: ShareRequest, response: ShareResponse) -> ShareResponse:
         if isinstance(request, ScanRequest) and response.scan is not None and response.scan.results:
@@ -243,7 +243,7 @@ class RemoteSite:
                 pause_s = min(2 * pause_s, RETRY_MAX_S)
 
     def _open(self) -> None:
-        opened = self._ask(self._settings, OPEN_LIMIT_S, Opened)
+        opened = self._ask(self._settings, OPEN_LIMIT_S, SiteOpened)
         self._held.clear()  # it may be another process, whose disk was emptied
         self._changes = -1  # so that the first answer comes at once
         self._watch(0.0)
@@ -253,8 +253,8 @@ class RemoteSite:
         self._ring_all()
 
     def _watch(self, timeout_s: float) -> None:
-        message = Watch(farm=self._settings.farm, after=self._changes, timeout_s=timeout_s)
-        watched = self._ask(message, timeout_s + self._limit_s, Watched)
+        message = AwaitChanges(farm=self._settings.farm, after=self._changes, timeout_s=timeout_s)
+        watched = self._ask(message, timeout_s + self._limit_s, SiteChanges)
         if {*watched.machines} != {*self.workers} or not watched.results <= {*self.workers}:
             raise AnswerError("it has answered about workers that are not its own")
         with self._lock:
@@ -309,7 +309,9 @@ class RemoteSite:
     def _act(self, action: MachineAction) -> None:
         worker, what = action.worker, action.recovery or "start"
         try:
-            self._ask(RunAgent(farm=self._settings.farm, worker=worker, recovery=action.recovery), AGENT_LIMIT_S, Done)
+            self._ask(
+                RunAgent(farm=self._settings.farm, worker=worker, recovery=action.recovery), AGENT_LIMIT_S, SiteDone
+            )
             self._watch(0.0)  # what was seen before is out of date
             log.info("%s: %s", worker, what)
         except (SiteUnavailable, AnswerError) as error:
@@ -330,7 +332,7 @@ def _no_answer(answer: Answer) -> AnswerError:
 
 
 def _unknown(request: ShareRequest, problem: str) -> ShareResponse:
-    """The response to a request of which nobody knows whether it was executed."""
+    """The response to a request that may have been executed, or not."""
     response = ShareResponse(worker=request.worker, scan=unknown_scan(request, problem))
     if isinstance(request, ShareAction):
         response.error = clean(problem, 300)

@@ -6,13 +6,13 @@ from pipeline.config.sites_table import SitesTable
 from pipeline.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from pipeline.sites.dask import DaskSites
+    from pipeline.machines.sites.dask_sites import DaskSites
 
 
 def sites_of_table(table: SitesTable) -> "DaskSites":
     """The sites, not yet looked for. Raises MissingExtraError: the extra `dask` is not installed."""
     try:
-        from pipeline.sites.dask import DaskSites
+        from pipeline.machines.sites.dask_sites import DaskSites
     except ImportError as error:
         raise MissingExtraError(f'{error}; [sites] needs the extra: pip install "genome-pipeline[dask]"') from error
     return DaskSites(

@@ -21,8 +21,8 @@ from distributed.security import Security
 
 from inbox_agent.identity import agent_version
 from inbox_agent.protocol.layout import clean
-from pipeline.sites.dask_plugin import OPERATION, SitePlugin
-from pipeline.sites.site_link import SiteRefused, SiteUnavailable
+from pipeline.machines.sites.dask_plugin import OPERATION, SitePlugin
+from pipeline.machines.sites.site_link import SiteRefused, SiteUnavailable
 
 log = logging.getLogger(__name__)
 

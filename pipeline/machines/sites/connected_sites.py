@@ -10,9 +10,9 @@ from pipeline.core.observation import MachineStatus
 from pipeline.core.requests import MachineAction
 from pipeline.errors import InputError
 from pipeline.machines.pools import MachinePool
+from pipeline.machines.sites.interface import Bells, SiteStatus
+from pipeline.machines.sites.remote_site import CLOSE_LIMIT_S, OPEN_LIMIT_S, RemoteSite
 from pipeline.shares.share_client import ExecuteRequest
-from pipeline.sites.interface import Bells, SiteStatus
-from pipeline.sites.remote_site import CLOSE_LIMIT_S, OPEN_LIMIT_S, RemoteSite
 
 _NAMED_MAX = 3
 

@@ -12,8 +12,7 @@ from inbox_agent.protocol import layout
 from inbox_agent.protocol.layout import PayloadRef
 from pipeline.core.observation import CollectedResult, ShareScan
 from pipeline.core.requests import ScanRequest, ShareAction
-from pipeline.shares.share_client import ShareResponse
-from pipeline.sites.messages import (
+from pipeline.machines.sites.messages import (
     ANSWER_BYTES_MAX,
     AnswerError,
     Executed,
@@ -21,6 +20,7 @@ from pipeline.sites.messages import (
     decode_answer,
     encode,
 )
+from pipeline.shares.share_client import ShareResponse
 from tests.harness import records
 from tests.harness.records import WORKER, attempt, sha256
 

@@ -14,8 +14,8 @@ from inbox_agent.protocol.layout import PayloadRef
 from inbox_agent.system.full_disk import is_disk_full
 from pipeline.core.observation import CollectedResult
 from pipeline.errors import HostError
+from pipeline.machines.sites.messages import AnswerError
 from pipeline.shares.artifact_room import NO_ROOM, ArtifactRoom
-from pipeline.sites.messages import AnswerError
 
 #: Attempt, name and offset -> the next part of an artifact. Raises SiteUnavailable, AnswerError.
 FetchPart = Callable[[str, str, int], bytes]
@@ -36,15 +36,19 @@ class ArtifactTransfer:
             SiteUnavailable, AnswerError: of `fetch`; nothing of these results is here then.
         """
         self._taken = {}
-        try:
-            return tuple(self._with_artifacts(generation, result) for result in results)
-        except BaseException as error:
-            for attempt, size_bytes in self._taken.items():
-                self._room.give_back(generation, self._worker, size_bytes)
-                shutil.rmtree(self._incoming / attempt, ignore_errors=True)
-            if isinstance(error, OSError):
+        with contextlib.ExitStack() as failing:
+            failing.callback(self._drop, generation)
+            try:
+                brought = tuple(self._with_artifacts(generation, result) for result in results)
+            except OSError as error:
                 raise HostError(f"{self._incoming}: {error}") from error
-            raise
+            failing.pop_all()
+        return brought
+
+    def _drop(self, generation: int) -> None:
+        for attempt, size_bytes in self._taken.items():
+            self._room.give_back(generation, self._worker, size_bytes)
+            shutil.rmtree(self._incoming / attempt, ignore_errors=True)
 
     def _with_artifacts(self, generation: int, result: CollectedResult) -> CollectedResult:
         if not result.artifacts or result.record is None:

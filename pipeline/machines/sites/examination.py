@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from inbox_agent.identity import agent_version
 from inbox_agent.protocol.layout import clean
 from pipeline.core.disk_room import bytes_text
-from pipeline.sites.messages import AnswerError, Describe, Described, Refused, decode_answer, encode
-from pipeline.sites.site_link import SiteLink, SiteUnavailable
+from pipeline.machines.sites.messages import AnswerError, Describe, Described, Refused, decode_answer, encode
+from pipeline.machines.sites.site_link import SiteLink, SiteUnavailable
 
 FREE_BYTES_MIN = 256 * 1024**2
 _LIMIT_S = 10.0

@@ -4,16 +4,13 @@ The host installs it in a worker that does not have it. It uses neither Dask's t
 """
 
 import asyncio
-import logging
 from concurrent.futures import ThreadPoolExecutor
 
 from distributed import Worker
 from distributed.core import Status
 from distributed.diagnostics.plugin import WorkerPlugin
 
-from pipeline.sites.site_server import SiteServer
-
-log = logging.getLogger(__name__)
+from pipeline.machines.sites.site_server import SiteServer
 
 OPERATION = "genome_pipeline_site"  #: its name among the operations of the worker's server
 THREADS_MAX = 64  #: of a worker; one for each farm waits for changes
