@@ -25,6 +25,7 @@ from pipeline.core.farm import Farm
 from pipeline.core.model import Genome, WorkerState
 from pipeline.core.params import Params
 from pipeline.core.queues import may_gather_results
+from pipeline.core.worker_requests import restored_workers
 from pipeline.errors import InputError, disk_errors
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.disk_watch import DiskWatch
@@ -141,7 +142,7 @@ class Host:
         with without_collector():
             rules.replay(self._fitness.watch(self.ledger.entries()), farm, generation)
         self._fitness.condense(generation)
-        self.loop.switch_farm(farm)
+        self.loop.switch_farm(farm, restored_workers(farm, self.config.worker_names()))
         self._loaded = True
 
     def begin(
