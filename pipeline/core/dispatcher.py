@@ -79,8 +79,8 @@ def stuck_reason(farm: Farm, workers: int) -> str:
     if farm.finished or not farm.open_trials:
         return ""
     usable = farm.usable()
-    if any(worker.drained for worker in usable):
-        return ""  # the user may let it play again
+    if not farm.workers or any(worker.drained for worker in usable):
+        return ""  # one may join, or the user may let it play again
     if not usable:
         return f"every worker is out ({_reasons([*farm.workers.values()])})"
     if all(worker.state is WorkerState.UNFIT for worker in usable):

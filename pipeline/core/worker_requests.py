@@ -24,6 +24,7 @@ from pipeline.core.recovery import useful_actions
 from pipeline.core.transaction import Transaction
 
 REJOINED = "the worker has joined again"  #: the reason of an epoch
+ASKED_FOR = "asked for by the user"  #: the reason of a recovery action
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,5 +106,5 @@ def _restart(tx: Transaction, worker: Worker) -> None:
     seen = tx.observed.workers[worker.name]
     actions = useful_actions(seen.machine) or list(seen.machine.actions if seen.machine is not None else ())
     action = RecoveryAction.REBOOT if RecoveryAction.REBOOT in actions else actions[0]
-    tx.add(RecoveryStarted(worker=worker.name, action=action, reason="asked for by the user"))
+    tx.add(RecoveryStarted(worker=worker.name, action=action, reason=ASKED_FOR))
     seen.recovery_at, seen.recovery_ordered, seen.alive = tx.observed.time, False, False

@@ -125,11 +125,13 @@ class ControlLoop:
         """Performs the share actions that follow from facts recorded outside a tick."""
         self._reconcile(self.farm.workers, shares_only=True)
 
-    def admit(self, name: str) -> None:
-        """Records that a worker joins, whose share the executor knows already. Raises HostError."""
+    def admit(self, name: str) -> list[Fact]:
+        """Records that a worker joins, whose share the executor knows already; returns the facts. Raises HostError."""
         self._turns[name] = _ShareTurn()
         self.observed.admit(name)
-        self.record(joining_worker(self.farm, name))
+        facts = joining_worker(self.farm, name)
+        self.record(facts)
+        return facts
 
     def _forget_workers(self, facts: Iterable[Fact]) -> None:
         """Forgets the workers that left with these facts, and removes the start signals that they have left."""

@@ -105,9 +105,8 @@ class ChangesChecker:
                     return f"{worker} got {fact['attempt']}, although it {self._state_of(worker)}"
             case "attempt_ended":
                 self._held.pop(fact["attempt"], None)
-            case "recovery_started" | "worker_quarantined" if worker in self._drained:
-                if fact["reason"] != BY_REQUEST:
-                    return f"{fact['fact']} for {worker}, although it is drained"
+            case "recovery_started" if worker in self._drained and fact["reason"] != BY_REQUEST:
+                return f"{worker} is recovered, although it is drained"
         return ""
 
     def _state_of(self, worker: str) -> str:
