@@ -312,7 +312,7 @@ def open_farm(
     if sites is not None and workers is None and config.local.workers is None:
         workers = 0
     config = _overridden(config, evaluator, workers, settings, generation)
-    config = checked(config, str(root), has_sites=sites is not None)
+    config = checked(config, str(root), awaits_workers=sites is not None)
     folder = evaluator.folder if evaluator is not None and evaluator.folder is not None else root
     folder = _path("folder", folder)
     with disk_errors(root):

@@ -4,7 +4,7 @@ Owns: which part knows which, and the order in which they are closed: the revers
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
@@ -19,10 +19,12 @@ from pipeline.core.farm import Farm
 from pipeline.core.queues import Queues
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.hooks import Hooks
+from pipeline.host.membership import Membership
 from pipeline.host.poll_schedule import Notifying, PollSchedule, WatchedFolder
 from pipeline.host.ports import Ports, SystemClock
 from pipeline.host.sites import open_sites
 from pipeline.host.wakeups import Wakeups
+from pipeline.host.worker_links import OpenShare, WorkerLinks
 from pipeline.machines.boot_queue import BootQueue
 from pipeline.machines.connections import machines_of, smb_access
 from pipeline.machines.controller import WATCH_INTERVAL_S, MachineController
@@ -58,11 +60,16 @@ class Parts:
     local_workers: LocalWorkers
     machine_controller: MachineController | None
     smb: dict[str, SmbFiles]  #: by worker
-    shares: dict[str, ShareFiles]  #: by worker, those of `smb` included
+    shares: Mapping[str, ShareFiles]  #: by worker, those of `smb` included
     loop: ControlLoop
     folder_watcher: FolderWatcher
+    membership: Membership
     on_sites: tuple[str, ...]  #: the workers on sites
-    worker_names: list[str]  #: of all workers
+
+    @property
+    def ending_workers(self) -> list[str]:
+        """The workers whose agents end with the host."""
+        return [*self.local_workers.names(), *self.on_sites]
 
 
 def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack, given: Sites | None) -> Parts:
@@ -76,37 +83,37 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack, 
     """
     paths, wakeups = ProjectPaths(root), Wakeups()
     ledger = stack.enter_context(closing(Ledger(paths.state)))
-    stack.callback((live_status := LiveStatusFile(paths.state)).remove)
+    live_status = LiveStatusFile(paths.state)
+    stack.callback(live_status.remove)
     event_log = stack.enter_context(closing(EventLog(paths.state)))
     snapshots = Snapshots(paths.snapshots)
     hooks = stack.enter_context(closing(Hooks(config.hooks, root, config.without_secrets(os.environ))))
     local_workers = LocalWorkers(agents_of(config), paths, evaluator_folder, on_exit=wakeups.request_sweep)
     stack.callback(local_workers.close)
-    machine_controller = _machine_controller(root, config, wakeups, stack)
+    machine_controller = _machine_controller(root, config, wakeups)
+    if machine_controller is not None:
+        stack.callback(machine_controller.close)
     folders = {**local_workers.shares, **{w.name: root / w.place for w in config.worker if w.unc is None}}
-    smb = _smb_files(root, config, machine_controller, wakeups)
-    shares = _open_shares(folders, smb, stack)
     archive, deployments = Archive(paths, config.limits.set_aside_bytes_max), DeploymentStore(paths)
     archive.clear_incoming()
     room = ArtifactRoom(config.limits, (paths.state, paths.all_results))
-    executes = _execute_requests(ledger.farm_id, paths, shares, snapshots, deployments, room)
+    client = _client_maker(ledger.farm_id, paths, snapshots, deployments, room)
     sites = open_sites(config, given, paths, ledger.farm_id, snapshots, deployments, room)
     on_sites = stack.enter_context(closing(sites)).workers()
-    remote = {w.name for w in config.worker} | on_sites.keys()
-    executor = stack.enter_context(closing(ShareExecutor({**executes, **on_sites}, remote, wakeups.wake)))
-    folder_watcher = stack.enter_context(closing(_folder_watcher(folders, wakeups)))
-    notifying = {**smb, **_watched_folders(config, folder_watcher), **sites.statuses()}
+    smb = _smb_files(root, config, machine_controller, wakeups)
+    links = _worker_links(root, config, folders, client, smb, sites, wakeups)
+    stack.callback(links.close)
     ports = Ports(
         ledger=ledger,
         archive=archive,
         event_log=event_log,
-        executor=executor,
+        executor=links.executor,
         machines=_machine_pools(config, local_workers, machine_controller, dict.fromkeys(on_sites, sites.pool())),
-        poll_schedule=PollSchedule(notifying, config.limits.silence_limit_s),
+        poll_schedule=links.poll_schedule,
         clock=SystemClock(),
     )
-    names = [*config.worker_names(), *on_sites]
-    loop = ControlLoop(Farm(ledger.farm_id, names), config.core_limits(), _queues(config, sites), ports, wakeups)
+    farm = Farm(ledger.farm_id, [*config.worker_names(), *on_sites])
+    loop = ControlLoop(farm, config.core_limits(), links.queues, ports, wakeups)
     sites.listen(wakeups)
     return Parts(
         wakeups=wakeups,
@@ -118,37 +125,59 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack, 
         hooks=hooks,
         local_workers=local_workers,
         machine_controller=machine_controller,
-        smb=smb,
-        shares=shares,
+        smb=links.smb,
+        shares=links.shares,
         loop=loop,
-        folder_watcher=folder_watcher,
+        folder_watcher=links.folder_watcher,
+        membership=Membership(paths, config, loop, links, on_sites),
         on_sites=tuple(on_sites),
-        worker_names=names,
     )
 
 
-def _queues(config: Config, sites: OpenSites) -> Queues:
-    depth = config.queue_depths() | dict.fromkeys(sites.workers(), sites.queue_depth())
-    return Queues(depth=depth, local=frozenset(config.local_names()))
+def _client_maker(
+    farm_id: str, paths: ProjectPaths, snapshots: Snapshots, deployments: DeploymentStore, room: ArtifactRoom
+) -> Callable[[str, ShareFiles], ExecuteRequest]:
+    """What makes the executing end of a worker's share; all shares have one room for artifacts."""
+
+    def client(name: str, files: ShareFiles) -> ExecuteRequest:
+        incoming, archive = paths.incoming / name, deployments.archive
+        return ShareClient(name, farm_id, files, incoming, snapshots.content, room, archive=archive).execute
+
+    return client
 
 
-def _folder_watcher(folders: Mapping[str, Path], wakeups: Wakeups) -> FolderWatcher:
+def _worker_links(
+    root: Path,
+    config: Config,
+    folders: Mapping[str, Path],
+    client: Callable[[str, ShareFiles], ExecuteRequest],
+    smb: dict[str, SmbFiles],
+    sites: OpenSites,
+    wakeups: Wakeups,
+) -> WorkerLinks:
+    shares: dict[str, OpenShare] = {**{name: LocalFiles(path) for name, path in folders.items()}, **smb}
+    on_sites = sites.workers()
+    executes = {**{name: client(name, files) for name, files in shares.items()}, **on_sites}
+    remote = {w.name for w in config.worker} | on_sites.keys()
+    depth = config.queue_depths() | dict.fromkeys(on_sites, sites.queue_depth())
     outboxes = {name: path / OUTBOX for name, path in folders.items()}
-    return FolderWatcher(outboxes, wakeups.notify, suffixes=ANSWERS)
+    folder_watcher = FolderWatcher(outboxes, wakeups.notify, suffixes=ANSWERS)
+    by_path = {w.name: WatchedFolder(folder_watcher, w.name) for w in config.worker if w.unc is None}
+    notifying: dict[str, Notifying] = {**smb, **by_path, **sites.statuses()}
+    return WorkerLinks(
+        root=root,
+        client=client,
+        shares=shares,
+        smb=smb,
+        executor=ShareExecutor(executes, remote, wakeups.wake),
+        folder_watcher=folder_watcher,
+        poll_schedule=PollSchedule(notifying, config.limits.silence_limit_s),
+        queues=Queues(depth=depth, local=frozenset(config.local_names())),
+        wakeups=wakeups,
+    )
 
 
-def _watched_folders(config: Config, folder_watcher: FolderWatcher) -> dict[str, Notifying]:
-    return {w.name: WatchedFolder(folder_watcher, w.name) for w in config.worker if w.unc is None}
-
-
-def _open_shares(folders: Mapping[str, Path], smb: Mapping[str, SmbFiles], stack: ExitStack) -> dict[str, ShareFiles]:
-    local = {name: LocalFiles(path) for name, path in folders.items()}
-    for close in [files.close for files in smb.values()] + [files.close for files in local.values()]:
-        stack.callback(close)
-    return {**local, **smb}
-
-
-def _machine_controller(root: Path, config: Config, wakeups: Wakeups, stack: ExitStack) -> MachineController | None:
+def _machine_controller(root: Path, config: Config, wakeups: Wakeups) -> MachineController | None:
     machines, table = machines_of(config, root), config.machine_table()
     if machines is None or table is None:
         return None
@@ -158,7 +187,7 @@ def _machine_controller(root: Path, config: Config, wakeups: Wakeups, stack: Exi
         stagger_s=table.stagger_s,
         boot_limit_s=config.limits.boot_limit_s,
     )
-    controller = MachineController(
+    return MachineController(
         machines,
         config.machine_of(),
         boot_queue,
@@ -167,8 +196,6 @@ def _machine_controller(root: Path, config: Config, wakeups: Wakeups, stack: Exi
         watch_interval_s=min(WATCH_INTERVAL_S, config.limits.silence_limit_s / 6),
         saves=table.idle_action == "save",
     )
-    stack.callback(controller.close)
-    return controller
 
 
 def _machine_pools(
@@ -177,26 +204,10 @@ def _machine_pools(
     machine_controller: MachineController | None,
     of_sites: Mapping[str, MachinePool],
 ) -> MachinePools:
-    pools = {**dict.fromkeys(config.local_names(), local_workers), **of_sites}
+    pools: dict[str, MachinePool] = {**dict.fromkeys(config.local_names(), local_workers), **of_sites}
     if machine_controller is not None:
         pools |= dict.fromkeys(config.machine_of(), machine_controller)
     return MachinePools(pools)
-
-
-def _execute_requests(
-    farm_id: str,
-    paths: ProjectPaths,
-    shares: Mapping[str, ShareFiles],
-    snapshots: Snapshots,
-    deployments: DeploymentStore,
-    room: ArtifactRoom,
-) -> dict[str, ExecuteRequest]:
-    return {
-        name: ShareClient(
-            name, farm_id, files, paths.incoming / name, snapshots.content, room, archive=deployments.archive
-        ).execute
-        for name, files in shares.items()
-    }
 
 
 def _smb_files(

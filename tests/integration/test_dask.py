@@ -172,3 +172,19 @@ def test_argument_that_cannot_be_used_is_named(arguments: dict[str, object], pro
     """Before anything is connected."""
     with pytest.raises(ConfigError, match=problem):
         DaskSites(**{"cluster": "dask://scheduler:8786", **arguments})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "problem"),
+    [
+        (Evaluator(python="my_game:play", version="3"), "has `version`, and so no files to bring to sites"),
+        (None, r"\[evaluator\] does not say what the workers on sites play"),
+    ],
+)
+def test_evaluator_that_cannot_be_sent_is_refused(tmp_path: Path, evaluator: Evaluator | None, problem: str) -> None:
+    """Before the cluster is looked for."""
+    with (
+        pytest.raises(ConfigError, match=problem),
+        open_farm(tmp_path, evaluator=evaluator, sites=DaskSites("dask://127.0.0.1:1")),
+    ):
+        pass

@@ -17,7 +17,16 @@ from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState
 from pipeline.core.requests import MachineAction
 from pipeline.errors import HostError, InputError
-from pipeline.machines.sites.messages import CHUNK_BYTES, Execute, StoreChunk, decode_request
+from pipeline.machines.sites.messages import (
+    ANSWER_BYTES_MAX,
+    CHUNK_BYTES,
+    Execute,
+    Refused,
+    SiteDone,
+    StoreChunk,
+    decode_request,
+    encode,
+)
 from pipeline.machines.sites.site_server import folder_name
 from tests.harness import records
 from tests.harness.records import GENOME, attempt, sha256
@@ -168,6 +177,28 @@ def test_artifact_that_is_lost_on_the_way_is_fetched_by_the_next_scan(site: Site
 
 
 # ------------------------------------------------------------------------------------------------ what is unknown
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [None, 7, b"", b"junk", bytes(ANSWER_BYTES_MAX + 1), encode(SiteDone()), encode(Refused(reason="no"))],
+    ids=["nothing", "a number", "no bytes", "junk", "too large", "another answer", "refused"],
+)
+def test_hostile_answer_makes_the_site_unknown_until_it_answers_well(site: SiteHarness, answer: object) -> None:
+    """Each share of it, and nothing else; the host goes on."""
+    site.link.altered = lambda _answer: answer
+
+    response = site.scan(1)
+
+    assert not response.fatal
+    assert response.scan is not None
+    assert response.scan.unknown.startswith("site alice: ")
+    assert "\n" not in response.scan.unknown
+    site.link.altered = lambda answer: answer
+    assert eventually(lambda: site.site.notifies)
+    scan = site.scan(1).scan
+    assert scan is not None
+    assert not scan.unknown
 
 
 def test_site_that_does_not_answer_makes_its_shares_unknown(site: SiteHarness) -> None:

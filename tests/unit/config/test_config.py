@@ -89,6 +89,7 @@ def test_configured_workers_replace_local_workers(tmp_path: Path) -> None:
         ({"generations": {}}, "unknown key `generations`; the nearest valid key is `generation`"),
         ({"generation": {"trials": 3}}, "unknown key `trials` in [generation]; the nearest valid key is"),
         ({"limits": {"silence_limit": 3}}, "in [limits]; the nearest valid key is `silence_limit_s`"),
+        ({"sites": {"agents": 3}}, "unknown key `agents` in [sites]; the nearest valid key is `agents_per_site`"),
         ({"local": {"worker": 3}}, "unknown key `worker` in [local]; the nearest valid key is `workers`"),
         ({"worker": [{"name": "a", "share": "b", "depth": 1}]}, "in [worker]; the nearest valid key is `queue_depth`"),
         ({"evaluator": {"cmd": ["x"]}}, "unknown key `cmd` in [evaluator]; the nearest valid key is `command`"),
@@ -118,6 +119,9 @@ def test_unknown_config_key_suggests_nearest(tables: dict[str, Any], expected: s
         ({"hyperv": {"secret": "hunter2"}}, "[hyperv]: "),
         ({"worker": [{"name": "a", "machine": "vm-1"}]}, "there is no [hyperv] or [qemu] table"),
         ({"hyperv": {}, "qemu": {}}, "a farm's machines are of one kind"),
+        ({"sites": {"cluster": "scheduler"}}, "cluster = 'scheduler': expected dask://HOST:PORT, or dask+tls://HOST"),
+        ({"sites": {"cluster": "dask://s:1", "folder": "x"}}, "folder = 'x': expected an absolute path, or one that"),
+        ({"sites": {}}, "missing required field `cluster` - at `sites`"),
         ({"qemu": {"accelerator": "vt-x"}}, "at `qemu.accelerator`"),
         (
             {"qemu": {}, "worker": [{"name": "a", "machine": "vm-1"}, {"name": "b", "machine": "vm-2"}]},
@@ -281,3 +285,11 @@ def test_limit_of_generation_in_limits_is_refused(name: str) -> None:
 def test_failures_max_is_a_count(number: float) -> None:
     """A trial is tried at least once."""
     assert "failures_max" in complaint(generation={"failures_max": number})
+
+
+def test_sites_replace_local_workers(tmp_path: Path) -> None:
+    """As a `[[worker]]` does; with a number in `[local]` there are both."""
+    (tmp_path / "pipeline.toml").write_text('[evaluator]\npython = "a:b"\n[sites]\ncluster = "dask://s:8786"\n')
+    assert load_config(tmp_path).worker_names() == []
+
+    assert config(sites={"cluster": "dask://s:8786"}, local={"workers": 1}).worker_names() == ["local-0"]

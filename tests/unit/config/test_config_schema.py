@@ -32,6 +32,7 @@ FULL: dict[str, Any] = {
     "evaluator": {"python": "game:play", "environment": {}},
     "local": {"workers": 1},
     "worker": [{"name": "vm-1", "share": r"\\vm-1\exchange", "machine": "vm-1"}],
+    "sites": {"cluster": "dask://scheduler:8786"},
     "hyperv": {"memory_min_mb": 512, "memory_max_mb": 1048576},
     "hooks": {"command": ["notify"]},
     "limits": {"losses_per_trial_max": 1000, "losses_max": 1},
@@ -42,6 +43,15 @@ WRONG_TYPES: list[Any] = ["text", 2.5, True, ["a"], [1], {"a": 1}, {"a": "b"}, [
 TEXTS = [
     *("", "a", "vm-1", "a.b:c", "ä:ö", "a b", "a:b c", "x" * 64, "x" * 65, "1:2", "ä", "=", "\0"),
     *("env:A", "keyring:a/b", "file:", "other:a"),
+    *(
+        "dask://scheduler:8786",
+        "dask+tls://[::1]:1",
+        "dask://scheduler",
+        "http://scheduler:80",
+        "/srv/sites",
+        "~/sites",
+        "C:/x",
+    ),
 ]
 #: What a schema cannot say: the reader's own reasons.
 ONLY_READER = (
@@ -195,6 +205,10 @@ BAD_FILES = [
     "[worker]\nname = 'a'\nshare = '/x'",
     "[[worker]]\nname = 'a'\nshare = '//h/s'\naccount = 'u'\nsecret = 'hunter2'",
     "[hyperv]\n[qemu]",
+    "[sites]\nagents_per_site = 2",
+    "[sites]\ncluster = 'scheduler:8786'",
+    "[sites]\ncluster = 'dask://scheduler:8786'\nfolder = 'here'",
+    "[sites]\ncluster = 'dask://scheduler:8786'\nagents_per_site = 0",
     "[limits]\nattempts_max = 4",
     "[limits]\nload_limit_s = 5.0",
     "[settings]\nmap = [1, 2]",

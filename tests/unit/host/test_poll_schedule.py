@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from pipeline.host.poll_schedule import BUSY_POLL_S, IDLE_POLL_S, PollSchedule
+from pipeline.core.observed import SentDeployment
+from pipeline.host.poll_schedule import BUSY_POLL_S, DEPLOYMENT_S, IDLE_POLL_S, PollSchedule
 from tests.harness.core import CoreHarness
 
 
@@ -108,3 +109,18 @@ def test_polls_of_shares_are_spread() -> None:
 def test_short_silence_limit_shortens_poll_interval() -> None:
     """A heartbeat must not wait longer for a scan than the silence limit lasts."""
     assert ScheduleHarness(silence_limit_s=5.0).scans(20) >= 20 / 2
+
+
+def test_share_whose_agent_was_sent_an_evaluator_is_due_at_every_poll() -> None:
+    """Until its heartbeat names that evaluator, or for the time in which it should."""
+    sent = ScheduleHarness()
+    seen = sent.core.observed.workers["vm-0"]
+    assert seen.heartbeat is not None
+    seen.sent_deployment = SentDeployment("another", 1, sent.core.observed.time, 1)
+    assert sent.scans(20) == 20
+
+    seen.sent_deployment = SentDeployment("another", 1, sent.core.observed.time - DEPLOYMENT_S, 1)
+    assert sent.scans(20) < 5
+
+    seen.sent_deployment = SentDeployment(seen.heartbeat.evaluator or "", 1, sent.core.observed.time, 1)
+    assert sent.scans(20) < 5
