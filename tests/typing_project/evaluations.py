@@ -8,6 +8,7 @@ import numpy
 import pandas
 
 from pipeline import Evaluator, Fitness, GenerationSummary, OpenFarm, Progress, Table, open_farm
+from pipeline.contrib.dask import DaskSites
 
 GAME = Evaluator(
     python="my_game:play", folder=Path("games"), time_limit_s=60, environment={"LEVEL": "3"}, inherited=("CUDA_*",)
@@ -25,6 +26,13 @@ def evaluate(genomes: dict[str, bytes]) -> float | None:
         assert_type(farm.results, Path)
         assert_type(farm.workers[0].pid, int | None)
         return scores["a.bin"].value
+
+
+def evaluate_on_sites(genomes: dict[str, bytes]) -> None:
+    sites = DaskSites("dask+tls://scheduler:8786", agents_per_site=8, sites_min=2)
+    with open_farm("my-project", evaluator=GAME, sites=sites) as farm:
+        assert_type(farm.evaluate(genomes), dict[str, Fitness])
+    open_farm("my-project", sites="dask://scheduler:8786")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def genomes_are_bytes_or_paths(farm: OpenFarm) -> None:
