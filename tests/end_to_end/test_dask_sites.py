@@ -15,7 +15,8 @@ from tests.harness.farm_project import FarmProject, games
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240), pytest.mark.needs("ip", root=True)]
 
 SITES = ("alice", "bob", "carol")
-GENOMES = 105
+GENOMES = games(600, 0.5)
+AHEAD = 30  #: genomes that are never used up while a fault is waited for, however slow this computer is
 
 
 @pytest.fixture
@@ -50,14 +51,15 @@ def configure(project: FarmProject, place: str, folder: Path) -> None:
         grace_s=2.0,
         back_off_s=0.2,
     )
-    project.add_genomes(games(GENOMES, 0.5))
 
 
 class Run:
     """A host that plays the first generation, as its log shows it."""
 
     def __init__(self, project: FarmProject) -> None:
-        self._project, self._host = project, project.start()
+        self._project, self._given = project, 0
+        self._give()
+        self._host = project.start()
         self._unknown: Counter[str] = Counter()  #: how often a site was seen to be unknown
 
     def play_on(self, *sites: str) -> None:
@@ -74,8 +76,19 @@ class Run:
         self._host.kill()
         self._host.wait()
 
+    def _give(self) -> None:
+        """Adds genomes to the open generation while few are left."""
+        if self._given - self._project.archived() < AHEAD:
+            names = [*GENOMES][self._given : self._given + AHEAD]
+            self._project.add_genomes({name: GENOMES[name] for name in names})
+            self._given += len(names)
+
     def _wait(self, condition: Callable[[], bool]) -> None:
-        self._project.wait_until(lambda: condition() or self._host.poll() is not None, 60, every_s=0.05)
+        def is_over() -> bool:
+            self._give()
+            return condition() or self._host.poll() is not None
+
+        self._project.wait_until(is_over, 60, every_s=0.05)
         assert self._host.poll() is None, self._project.wait_for_end(self._host)
 
     def _completed(self) -> Counter[str]:
