@@ -224,6 +224,17 @@ def test_unknown_site_answers_at_once(site: SiteHarness) -> None:
     assert site.link.messages == []
 
 
+def test_call_that_fails_late_does_not_make_an_opened_site_unknown(site: SiteHarness) -> None:
+    """It began before the site was opened again."""
+    opening = site.site._openings
+    site.restart()
+    assert eventually(lambda: site.site._openings > opening and site.site.notifies)
+
+    site.site._lose("no answer", opening)
+
+    assert site.site.notifies
+
+
 def test_publication_that_may_have_been_made_is_not_confirmed(site: SiteHarness) -> None:
     """The next full scan finds it."""
     site.genomes[sha256(GENOME)] = GENOME
@@ -342,8 +353,7 @@ def test_site_in_use_by_another_process_is_refused(tmp_path: Path) -> None:
     site = SiteHarness(tmp_path)
     lock = FileLock(site.paths.lock)
     site.site.listen(site.bells)
-    assert eventually(site.site.answered.is_set)
-    assert "is in use by process" in site.site._problem
+    assert eventually(lambda: "is in use by process" in site.sites.status()[WORKER].note)
 
     lock.release()
 

@@ -4,6 +4,7 @@ Not here: how the sites of a cluster are found (`dask`).
 """
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.core.observation import MachineStatus
@@ -15,6 +16,7 @@ from pipeline.machines.sites.remote_site import CLOSE_LIMIT_S, OPEN_LIMIT_S, Rem
 from pipeline.shares.share_client import ExecuteRequest
 
 _NAMED_MAX = 3
+_LOOK_INTERVAL_S = 0.05
 
 
 class ConnectedSites:
@@ -42,14 +44,19 @@ class ConnectedSites:
         return self
 
     def listen(self, bells: Bells) -> None:
-        """Opens the sites. Raises InputError: every one of them refuses; it says what to change there."""
+        """Opens the sites, and waits for the first one.
+
+        Raises:
+            InputError: every one of them refuses; it says what to change there.
+        """
         for site in self._sites:
             site.listen(bells)
-        refused = {}
-        for site in self._sites:
-            if not site.answered.wait(OPEN_LIMIT_S) or not site.refusal:
+        deadline = time.monotonic() + OPEN_LIMIT_S
+        while not all(site.refusal for site in self._sites):
+            if any(site.notifies for site in self._sites) or time.monotonic() >= deadline:
                 return
-            refused[site.name] = site.refusal
+            threading.Event().wait(_LOOK_INTERVAL_S)
+        refused = {site.name: site.refusal for site in self._sites}
         named = "; ".join(f"site {name}: {why}" for name, why in list(refused.items())[:_NAMED_MAX])
         raise InputError(f"none of {len(refused)} sites can be used: {named}")
 

@@ -22,7 +22,7 @@ from distributed.security import Security
 from inbox_agent.identity import agent_version
 from inbox_agent.protocol.layout import clean
 from pipeline.machines.sites.dask_plugin import OPERATION, SitePlugin
-from pipeline.machines.sites.site_link import SiteRefused, SiteUnavailable
+from pipeline.machines.sites.site_link import CONNECTION_ENDED, SiteRefused, SiteUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class DaskCluster:
             future.cancel()
             raise SiteUnavailable(f"no answer in {timeout_s:g} s") from error
         except CommClosedError as error:
-            raise SiteUnavailable("its connection has ended") from error
+            raise SiteUnavailable(CONNECTION_ENDED) from error
         except OSError as error:
             raise SiteUnavailable(f"no connection: {clean(str(error), _ERROR_CHARS_MAX)}") from error
         except Exception as error:  # of a server, or of Dask about what a server has sent

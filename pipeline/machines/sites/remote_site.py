@@ -45,7 +45,7 @@ from pipeline.machines.sites.messages import (
     encode,
     unknown_scan,
 )
-from pipeline.machines.sites.site_link import SiteLink, SiteRefused, SiteUnavailable
+from pipeline.machines.sites.site_link import CONNECTION_ENDED, SiteLink, SiteRefused, SiteUnavailable
 from pipeline.shares.share_client import ShareResponse
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,8 @@ class RemoteSite:
         self._reverted: set[str] = set()
         self._busy: set[str] = set()  #: workers with an action on their agent under way
         self._bells: Bells | None = None
-        self._closed, self.answered = threading.Event(), threading.Event()
+        self._closed = threading.Event()
+        self._openings = 0
         self.refusal = ""  #: why it can never be opened as things are
         self._transfers = {
             worker: ArtifactTransfer(worker, host.incoming(worker), host.room, self._fetch_part(worker))
@@ -103,10 +104,11 @@ class RemoteSite:
         """Executes a request on the share of one of its workers. Returns every error in the response."""
         if problem := self._problem:
             return _unknown(request, f"site {self.name}: {problem}")
+        opening = self._openings
         try:
             return self._execute(request)
         except (SiteUnavailable, AnswerError) as error:
-            self._lose(str(error))
+            self._lose(str(error), opening)
             return _unknown(request, f"site {self.name}: {error}")
         except HostError as error:
             return ShareResponse(worker=request.worker, fatal=str(error))
@@ -232,13 +234,11 @@ class RemoteSite:
             try:
                 if self._problem:
                     self._open()
-                    self.answered.set()
                 self._watch(self._limit_s / 2)
                 pause_s = RETRY_MIN_S
             except (SiteUnavailable, AnswerError) as error:
-                self._lose(str(error))
+                self._lose(str(error), self._openings)
                 self.refusal = str(error) if isinstance(error, SiteRefused) and error.is_final else ""
-                self.answered.set()
                 self._closed.wait(RETRY_MAX_S if self.refusal else pause_s)
                 pause_s = min(2 * pause_s, RETRY_MAX_S)
 
@@ -247,7 +247,9 @@ class RemoteSite:
         self._held.clear()  # it may be another process, whose disk was emptied
         self._changes = -1  # so that the first answer comes at once
         self._watch(0.0)
-        self._problem = ""
+        with self._lock:
+            self._openings += 1
+            self._problem = ""
         place = f"{clean(opened.host_name, 100)}, {clean(opened.folder, 200)}"
         log.info("site %s: open, on %s, with Python %s", self.name, place, clean(opened.python, 20))
         self._ring_all()
@@ -279,11 +281,14 @@ class RemoteSite:
             }
         self._restores = dict(restores)
 
-    def _lose(self, problem: str) -> None:
+    def _lose(self, problem: str, opening: int) -> None:
+        """The site is unknown since a call failed; `opening` is how often it had been opened when that call began."""
         with self._lock:
-            is_new, self._problem = problem != self._problem, problem
-        if self._closed.is_set():
-            return
+            if self._closed.is_set() or opening != self._openings:
+                return  # it was opened again since this call began
+            # A call that has failed first has ended the others.
+            is_new = problem != self._problem and not (self._problem and problem == CONNECTION_ENDED)
+            self._problem = problem if is_new else self._problem
         if is_new:
             log.warning("site %s: %s; its workers are unknown", self.name, problem)
         self._link.reset()

@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+CONNECTION_ENDED = "its connection has ended"  #: also that of calls that `SiteLink.reset` has ended
+
 
 class SiteUnavailable(Exception):
     """A site has not answered, or cannot; the message is one line. What it has done is unknown."""
