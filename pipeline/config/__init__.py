@@ -319,7 +319,8 @@ def described_worker(path: Path, name: str = "") -> DescribedWorker:
 
 def with_described(config: Config, described: Sequence[WorkerTable], root: Path) -> Config:
     """The configuration with these workers beside those of the file. Raises ConfigError: two do not go together."""
-    configured = {_share_key(str(root / worker.place)): worker.name for worker in config.worker}
+    places = {worker.name: worker.place if worker.unc else str(root / worker.place) for worker in config.worker}
+    configured = {_share_key(place): name for name, place in places.items()}
     for worker in described:
         if (other := configured.get(_share_key(worker.place))) is not None:
             raise ConfigError(f"workers/: {worker.name!r} has the share of worker {other!r}, {worker.place}")
