@@ -1,4 +1,4 @@
-"""Machine controller: maps actions on machines to calls of a `Machines` backend, which may take minutes.
+"""Machine controller of one host: maps actions on machines to calls of a `Machines` backend, which may take minutes.
 
 Owns: which calls an action makes. Not here: when an action is due (`core.recovery`, `core.rest`). A machine
 that cannot be queried is UNKNOWN.
@@ -104,11 +104,15 @@ class MachineController:
 
     def addresses(self, worker: str) -> dict[str, tuple[str, ...]]:
         """Machine -> its addresses, as its guest last reported; that of a worker at least. Raises MachineError."""
-        machine, known = self._machine_of[worker], self._watcher.latest()
+        machine, known = self._machine_of[worker], self.known_addresses()
         if machine not in known:
             with self._boundary.around(machine):
-                known[machine] = self._machines.info(machine)
-        return {name: info.addresses for name, info in known.items()}
+                known[machine] = self._machines.info(machine).addresses
+        return known
+
+    def known_addresses(self) -> dict[str, tuple[str, ...]]:
+        """Machine -> its addresses, as its guest last reported; never blocks."""
+        return {name: info.addresses for name, info in self._watcher.latest().items()}
 
     def close(self) -> None:
         """Stops watching; the machines run on. The next host finds a machine that was being restarted switched off."""

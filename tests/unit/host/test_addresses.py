@@ -12,8 +12,8 @@ from pipeline.machines.addresses import AddressError, address_of, given_addresse
 from pipeline.machines.connections import smb_access
 
 WORKERS = [WorkerTable(name=f"w-{number}", machine=f"vm-{number}") for number in (1, 2, 3)]
-STATIC = Config(worker=WORKERS, hyperv=HyperVTable(network="192.168.77.0/24"))
-DHCP = Config(worker=WORKERS, hyperv=HyperVTable())
+STATIC = Config(worker=WORKERS, hyperv={"": HyperVTable(network="192.168.77.0/24")})
+DHCP = Config(worker=WORKERS, hyperv={"": HyperVTable()})
 Reported = Mapping[str, Sequence[str]]
 
 
