@@ -129,12 +129,12 @@ class WorkerTable(ConfigTable, frozen=True, kw_only=True):
         return parts[0], parts[1], "/".join(parts[2:])
 
     def __post_init__(self) -> None:
-        for_smb = [key for key in ("account", "secret") if getattr(self, key)]
-        if self.unc is None and for_smb:
-            raise ValueError(f"worker {self.name!r}: {for_smb[0]} is for a UNC share; {self.share} is reached by path")
         for part in self.machine.split("/", 1) if self.machine else ():
             if not MACHINE_NAME.fullmatch(part):
                 raise ValueError(f"worker {self.name!r}: machine {self.machine!r}: letters, digits, - and _ only")
+        for_smb = [key for key in ("account", "secret") if getattr(self, key)]
+        if self.unc is None and for_smb:
+            raise ValueError(f"worker {self.name!r}: {for_smb[0]} is for a UNC share; {self.share} is reached by path")
         check_secret(f"worker {self.name!r}", self.secret)
 
 

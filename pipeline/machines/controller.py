@@ -75,8 +75,11 @@ class MachineController:
             busy = self._is_busy(worker)
             stale = refreshed_at is None or refreshed_at < max(oldest, self._executed_at.get(worker, oldest))
             if stale or info is None:
-                reason = str(error) if error is not None else "it was not looked at yet"
-                note = reason if stale else f"there is no machine {machine}; `pipeline vm create {worker}` makes it"
+                note = (
+                    _why_stale(error, refreshed_at)
+                    if stale
+                    else f"there is no machine {machine}; `pipeline vm create {worker}` makes it"
+                )
                 found[worker] = MachineStatus(MachineState.UNKNOWN, MACHINE_ACTIONS, note, boots=True, busy=busy)
                 continue
             with self._lock:
@@ -208,3 +211,11 @@ class MachineController:
                 self._evidence.save(machine, action)
         except MachineError as error:  # the machine is restored all the same
             log.warning("%s: evidence could not be kept: %s", action.worker, error)
+
+
+def _why_stale(error: MachineError | None, refreshed_at: float | None) -> str:
+    if error is not None:
+        return str(error)
+    if refreshed_at is None:
+        return "it was not looked at yet"
+    return f"its host has not answered for {time.monotonic() - refreshed_at:.0f} s"
