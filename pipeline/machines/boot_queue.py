@@ -15,7 +15,7 @@ MEMORY_INTERVAL_S = 5.0  #: between two looks at the memory of a host that has t
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryLimit:
+class HostMemoryLimit:
     """How much memory of a host stays free."""
 
     free_mb: Callable[[], int | None]  #: queries the host; None: it does not say
@@ -37,7 +37,7 @@ class BootQueue:
         booting_max: int = 6,
         stagger_s: float = 2.0,
         boot_limit_s: float = 240.0,
-        memory: MemoryLimit | None = None,
+        memory: HostMemoryLimit | None = None,
     ) -> None:
         self._machines, self._stagger_s, self._boot_limit_s = machines, stagger_s, boot_limit_s
         self._slots = threading.Semaphore(booting_max)
@@ -95,7 +95,7 @@ class BootQueue:
             with self._memory_lock:
                 self._starting -= 1
 
-    def _take_memory(self, limit: MemoryLimit) -> int | None:
+    def _take_memory(self, limit: HostMemoryLimit) -> int | None:
         """Counts a machine as starting if there is room; otherwise returns how much memory is free."""
         with self._memory_lock:
             free_mb = limit.free_mb()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.config.machine_tables import HyperVTable
-from pipeline.machines.boot_queue import BootQueue, MemoryLimit
+from pipeline.machines.boot_queue import BootQueue, HostMemoryLimit
 from pipeline.machines.controller import WATCH_INTERVAL_S, MachineController
 from pipeline.machines.evidence import MachineEvidence
 from pipeline.machines.machine_host import MachineHost, at_same_time
@@ -70,9 +70,9 @@ def _controller(host: MachineHost, config: Config, evidence: Path, on_change: Ca
     )
 
 
-def _memory_limit(host: MachineHost, table: HyperVTable) -> MemoryLimit | None:
+def _memory_limit(host: MachineHost, table: HyperVTable) -> HostMemoryLimit | None:
     if host.free_memory_mb is None or table.memory_reserve_mb is None:
         return None
-    return MemoryLimit(
+    return HostMemoryLimit(
         free_mb=host.free_memory_mb, reserve_mb=table.memory_reserve_mb, machine_mb=table.start_memory_mb
     )
