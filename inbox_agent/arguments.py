@@ -24,6 +24,9 @@ DEPLOYED, SCRATCH = "evaluators", "scratch"  #: folders in it
 _STATE_BASE = ("LOCALAPPDATA", "AppData/Local") if sys.platform == "win32" else ("XDG_STATE_HOME", ".local/state")
 
 
+_SHARE_HELP = "the worker's share: inbox/, outbox/, status/"
+
+
 class AgentFile(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """`agent.toml` or `agent.json`: the evaluator of an agent that is started by a program, e.g. in a VM."""
 
@@ -50,6 +53,10 @@ def agent_parser() -> argparse.ArgumentParser:
         "What is wrong with a machine: inbox-agent doctor --help",
     )
     _add_what_is_played(parser)
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--share", metavar="DIR", help=_SHARE_HELP)
+    place.add_argument("--join", metavar="DIR", help="join the project whose folder workers/ this is, until the end")
+    parser.add_argument("--name", default="", help="with --join: the worker's name (default: a new one)")
     parser.add_argument("--poll", type=float, default=1.0, metavar="S", help="seconds between looks (default: 1)")
     parser.add_argument("--beat", type=float, default=5.0, metavar="S", help="seconds between heartbeats (default: 5)")
     parser.add_argument(
@@ -85,6 +92,7 @@ def doctor_parser() -> argparse.ArgumentParser:
         "Exit codes: 0 all is well, 1 something is not, 2 bad input.",
     )
     _add_what_is_played(parser)
+    parser.add_argument("--share", required=True, metavar="DIR", help=_SHARE_HELP)
     parser.add_argument("--genome", metavar="FILE", help="play this one too, once, outside of the share")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="the seed to play it with (default: 1)")
     parser.add_argument("--json", action="store_true", help="for programs: every item as {item, ok, found, fix}")
@@ -95,7 +103,6 @@ def doctor_parser() -> argparse.ArgumentParser:
 def _add_what_is_played(parser: argparse.ArgumentParser) -> None:
     # `pipeline --version` has the same form.
     parser.add_argument("--version", action="version", version=f"inbox-agent, version {agent_version()}")
-    parser.add_argument("--share", required=True, metavar="DIR", help="the worker's share: inbox/, outbox/, status/")
     parser.add_argument("--config", metavar="FILE", help="a TOML or JSON file with an [evaluator] table")
     parser.add_argument("--python", metavar="MODULE:FUNCTION", help="play this callable in a warm child process")
     parser.add_argument("--folder", metavar="DIR", help="where the evaluator's files are (default: here)")

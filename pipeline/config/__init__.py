@@ -10,7 +10,7 @@ import math
 import ntpath
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,9 +26,11 @@ from pipeline.config.machine_tables import (
     QemuTable,
     Secret,
     check_hosts,
+    check_machine,
     check_secret,
     hyperv_title,
 )
+from pipeline.config.worker_descriptions import description_files, read_description
 from pipeline.core.facts import Reuse, RunSettings, Seeds
 from pipeline.core.limits import Limits
 from pipeline.core.retention import Keep
@@ -36,13 +38,13 @@ from pipeline.errors import ConfigError
 from pipeline.paths import ProjectPaths
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
-_WORKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
+WORKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
 _OF_GENERATION = ("attempts_max", "failures_max")  # limits of the core that are set in `[generation]`
 #: limits of the core that are set in another table than `[limits]`
 SET_ELSEWHERE = (*_OF_GENERATION, "load_limit_s", "idle_after_s", "spare")
 
 # Texts with a form. The checks below report it in words; `pipeline schema` tells editors.
-_WorkerName = Annotated[str, Meta(extra_json_schema={"pattern": f"^{_WORKER_NAME.pattern}$"})]
+_WorkerName = Annotated[str, Meta(extra_json_schema={"pattern": f"^{WORKER_NAME.pattern}$"})]
 
 
 class GenerationTable(ConfigTable, frozen=True, kw_only=True):
@@ -193,7 +195,7 @@ class Config(ConfigTable, frozen=True, kw_only=True):
         for worker in self.worker:
             if not worker.place.strip():
                 raise ValueError(f"worker {worker.name!r} has no share; give the path of its folder")
-            if not _WORKER_NAME.fullmatch(worker.name):
+            if not WORKER_NAME.fullmatch(worker.name):
                 raise ValueError(f"worker name {worker.name!r}: letters, digits, - and _ only, at most 63")
         names = self.worker_names()
         for name in names:
@@ -214,8 +216,7 @@ class Config(ConfigTable, frozen=True, kw_only=True):
         machines = [worker.machine.lower() for worker in on_machines]
         ports = [worker.port for worker in on_machines]
         for worker in on_machines:
-            if (reason := self._why_no_host(worker)) is not None:
-                raise ValueError(f"worker {worker.name!r} {reason}")
+            check_machine(worker.name, worker.machine, self.machine_tables())
             if machines.count(worker.machine.lower()) > 1:
                 raise ValueError(f"two workers live on machine {worker.machine!r}; one agent per machine")
             if self.qemu is not None and ports.count(worker.port) > 1:
@@ -225,21 +226,6 @@ class Config(ConfigTable, frozen=True, kw_only=True):
         spare = self._rest_table().spare
         if spare and spare >= len(machines):
             raise ValueError(f"spare = {spare}: of {len(machines)} machines at least one must play")
-
-    def _why_no_host(self, worker: WorkerTable) -> str | None:
-        """Why the host of a worker's machine is not known; None if it is."""
-        tables, host = self.machine_tables(), worker.machine_host
-        if host in tables:
-            return None
-        if not tables:
-            return "has a machine, and there is no [hyperv] or [qemu] table"
-        named = f"has machine {worker.machine!r}"
-        if "" in tables:
-            return f"{named}, and there is no {hyperv_title(host)} table; without one write {worker.machine_name!r}"
-        known = ", ".join(f"'{name}/{worker.machine_name}'" for name in tables)
-        if not host:
-            return f"{named}, and several hosts have names; on which one is it? Write {known.replace(', ', ' or ')}"
-        return f"{named}, and there is no {hyperv_title(host)} table; there could be {known}"
 
     def local_names(self) -> list[str]:
         """Names of the local workers."""
@@ -342,7 +328,34 @@ def load_config(root: Path, *, check: bool = True) -> Config:
         config = Config() if missing else read_settings(path, Config)
     except SettingsError as error:
         raise ConfigError(str(error)) from error
-    return checked(config, str(path)) if check else config
+    described = description_files(ProjectPaths(root).workers)
+    if described is not None:
+        config = with_described(config, [described_worker(path).table for path in described])
+    return checked(config, str(path), awaits_workers=described is not None) if check else config
+
+
+class DescribedWorker(ConfigTable, frozen=True, kw_only=True):
+    """A worker with a file of its own below `workers/`."""
+
+    table: WorkerTable
+    lease_s: Annotated[float, Meta(ge=10, le=7 * 86400)] | None = None  #: it is removed when it is silent for so long
+
+
+def described_worker(path: Path, name: str = "") -> DescribedWorker:
+    """The worker that a file describes; by default the file's name is the worker's. Raises ConfigError."""
+    table = {"name": name or path.stem, **read_description(path)}
+    lease = {"lease_s": table.pop("lease_s")} if "lease_s" in table else {}
+    try:
+        worker = convert(table, WorkerTable, str(path))
+        return convert({"table": to_builtins(worker), **lease}, DescribedWorker, str(path))
+    except SettingsError as error:
+        raise ConfigError(str(error)) from error
+
+
+def with_described(config: Config, described: Sequence[WorkerTable]) -> Config:
+    """The configuration with these workers beside those of the file. Raises ConfigError: two do not go together."""
+    local = to_builtins(config.local) | {"workers": config.local.workers or 0}
+    return changed(config, {"local": local, "worker": [*config.worker, *described]}, "workers/")
 
 
 def changed(config: Config, changes: Mapping[str, object], source: str) -> Config:
@@ -356,14 +369,17 @@ def changed(config: Config, changes: Mapping[str, object], source: str) -> Confi
         raise ConfigError(str(error)) from error
 
 
-def checked(config: Config, source: str) -> Config:
-    """The configuration, checked to have a worker and an evaluator for local ones. Raises ConfigError."""
+def checked(config: Config, source: str, *, awaits_workers: bool = False) -> Config:
+    """The configuration, checked to have a worker and an evaluator for local ones. Raises ConfigError.
+
+    With `awaits_workers` there may be none yet.
+    """
     if config.local_names() and not config.evaluator.is_playable:
         raise ConfigError(
             f"{source}: [evaluator] does not say what the local workers play; "
             "give `command` or `python` there, or run `pipeline init` for an example"
         )
-    if not config.worker_names():
+    if not (config.worker_names() or awaits_workers):
         raise ConfigError(f"{source}: no worker at all; set [local] workers, or add a [[worker]]")
     return config
 

@@ -164,3 +164,19 @@ def check_hosts(tables: Mapping[str, HyperVTable]) -> None:
             networks = ipaddress.IPv4Network(first.network), ipaddress.IPv4Network(second.network)
             if networks[0].overlaps(networks[1]):
                 raise ValueError(f"{both}: networks {first.network} and {second.network} overlap; take one for both")
+
+
+def check_machine(worker: str, machine: str, tables: Mapping[str, HyperVTable | QemuTable]) -> None:
+    """Raises ValueError if the host of a worker's machine is not one of these, by name."""
+    host, _, name = machine.rpartition("/")
+    if host in tables:
+        return
+    if not tables:
+        raise ValueError(f"worker {worker!r} has a machine, and there is no [hyperv] or [qemu] table")
+    reason = f"worker {worker!r} has machine {machine!r}, and"
+    if "" in tables:
+        raise ValueError(f"{reason} there is no {hyperv_title(host)} table; without one write {name!r}")
+    known = [f"'{known}/{name}'" for known in tables]
+    if not host:
+        raise ValueError(f"{reason} several hosts have names; on which one is it? Write {' or '.join(known)}")
+    raise ValueError(f"{reason} there is no {hyperv_title(host)} table; there could be {', '.join(known)}")

@@ -19,9 +19,11 @@ from pipeline.core.farm import Farm
 from pipeline.core.queues import Queues
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.hooks import Hooks
+from pipeline.host.membership import Membership
 from pipeline.host.poll_schedule import Notifying, PollSchedule, WatchedFolder
 from pipeline.host.ports import Ports, SystemClock
 from pipeline.host.wakeups import Wakeups
+from pipeline.host.worker_links import OpenShare, WorkerLinks
 from pipeline.machines.connections import machine_hosts, smb_access
 from pipeline.machines.controllers import MachineControllers
 from pipeline.machines.local_workers import LocalWorkers
@@ -54,9 +56,10 @@ class Parts:
     local_workers: LocalWorkers
     machine_controllers: MachineControllers
     smb: dict[str, SmbFiles]  #: by worker
-    shares: dict[str, ShareFiles]  #: by worker, those of `smb` included
+    shares: Mapping[str, ShareFiles]  #: by worker, those of `smb` included
     loop: ControlLoop
     folder_watcher: FolderWatcher
+    membership: Membership
 
 
 def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack) -> Parts:
@@ -85,23 +88,42 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack) 
     shares = _open_shares(folders, smb, stack)
     archive, deployments = Archive(paths, config.limits.set_aside_bytes_max), DeploymentStore(paths)
     archive.clear_incoming()
-    executes = _execute_requests(config, ledger.farm_id, paths, shares, snapshots, deployments)
+    room = ArtifactRoom(config.limits, (paths.state, paths.all_results))
+
+    def client(name: str, files: ShareFiles) -> ExecuteRequest:
+        incoming = paths.incoming / name
+        archive_of = deployments.archive
+        return ShareClient(name, ledger.farm_id, files, incoming, snapshots.content, room, archive=archive_of).execute
+
+    executes = {name: client(name, files) for name, files in shares.items()}
     executor = stack.enter_context(closing(ShareExecutor(executes, {w.name for w in config.worker}, wakeups.wake)))
     outboxes = {name: path / OUTBOX for name, path in folders.items()}
     folder_watcher = stack.enter_context(closing(FolderWatcher(outboxes, wakeups.notify, suffixes=ANSWERS)))
     by_path = {w.name: WatchedFolder(folder_watcher, w.name) for w in config.worker if w.unc is None}
     notifying: dict[str, Notifying] = {**smb, **by_path}
+    poll_schedule = PollSchedule(notifying, config.limits.silence_limit_s)
     ports = Ports(
         ledger=ledger,
         archive=archive,
         event_log=event_log,
         executor=executor,
         machines=_machine_pools(config, local_workers, machine_controllers),
-        poll_schedule=PollSchedule(notifying, config.limits.silence_limit_s),
+        poll_schedule=poll_schedule,
         clock=SystemClock(),
     )
     queues = Queues(depth=config.queue_depths(), local=frozenset(config.local_names()))
     loop = ControlLoop(Farm(ledger.farm_id, config.worker_names()), config.core_limits(), queues, ports, wakeups)
+    links = WorkerLinks(
+        root=root,
+        client=client,
+        shares=shares,
+        smb=smb,
+        executor=executor,
+        folder_watcher=folder_watcher,
+        poll_schedule=poll_schedule,
+        queues=queues,
+        wakeups=wakeups,
+    )
     return Parts(
         wakeups=wakeups,
         ledger=ledger,
@@ -116,14 +138,21 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack) 
         shares=shares,
         loop=loop,
         folder_watcher=folder_watcher,
+        membership=Membership(paths, config, loop, links),
     )
 
 
-def _open_shares(folders: Mapping[str, Path], smb: Mapping[str, SmbFiles], stack: ExitStack) -> dict[str, ShareFiles]:
-    local = {name: LocalFiles(path) for name, path in folders.items()}
-    for close in [files.close for files in smb.values()] + [files.close for files in local.values()]:
-        stack.callback(close)
-    return {**local, **smb}
+def _open_shares(folders: Mapping[str, Path], smb: Mapping[str, SmbFiles], stack: ExitStack) -> dict[str, OpenShare]:
+    """The shares of all workers; `stack` closes those that are there then."""
+    shares: dict[str, OpenShare] = {**{name: LocalFiles(path) for name, path in folders.items()}, **smb}
+
+    def close_all() -> None:
+        with ExitStack() as closing_all:
+            for files in shares.values():
+                closing_all.callback(files.close)
+
+    stack.callback(close_all)
+    return shares
 
 
 def _machine_pools(
@@ -131,23 +160,6 @@ def _machine_pools(
 ) -> MachinePools:
     pools: dict[str, MachinePool] = dict.fromkeys(config.local_names(), local_workers)
     return MachinePools({**pools, **machine_controllers.of_worker})
-
-
-def _execute_requests(
-    config: Config,
-    farm_id: str,
-    paths: ProjectPaths,
-    shares: Mapping[str, ShareFiles],
-    snapshots: Snapshots,
-    deployments: DeploymentStore,
-) -> dict[str, ExecuteRequest]:
-    room = ArtifactRoom(config.limits, (paths.state, paths.all_results))
-    return {
-        name: ShareClient(
-            name, farm_id, files, paths.incoming / name, snapshots.content, room, archive=deployments.archive
-        ).execute
-        for name, files in shares.items()
-    }
 
 
 def _smb_files(

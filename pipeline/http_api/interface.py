@@ -136,6 +136,7 @@ class Interface:
                 generation=call.generation,
                 genomes=call.genomes,
                 genome=call.genome,
+                worker=call.worker,
                 status=outcome.status,
                 outcome=outcome.word,
             ),

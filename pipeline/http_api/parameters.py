@@ -13,6 +13,7 @@ import msgspec
 from starlette.requests import Request
 
 from inbox_agent.protocol.layout import Setting
+from pipeline.config import WORKER_NAME
 from pipeline.core.runs import GENERATION_MAX
 from pipeline.http_api.problems import bad_input
 
@@ -50,6 +51,13 @@ NAME = Parameter(
     "path",
     "The genome's file name, percent-encoded UTF-8.",
     {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[^/]+$"},
+    is_required=True,
+)
+WORKER = Parameter(
+    "worker",
+    "path",
+    "The worker's name.",
+    {"type": "string", "pattern": f"^{WORKER_NAME.pattern}$"},
     is_required=True,
 )
 AFTER = Parameter("after", "query", "`next` of the page before.", whole(0, _AFTER_MAX, 0))
@@ -189,6 +197,13 @@ class Arguments:
             return unquote_to_bytes(raw).decode()
         except UnicodeDecodeError as error:
             raise bad_input(f"the name {raw[:64]}: expected percent-encoded UTF-8") from error
+
+    def worker(self) -> str:
+        """The worker's name in the path."""
+        name = str(self._request.path_params[WORKER.name])
+        if not WORKER_NAME.fullmatch(name):
+            raise bad_input(f"the worker {name[:64]}: letters, digits, - and _ only, at most 63")
+        return name
 
     def _text(self, parameter: Parameter) -> str | None:
         if parameter.place == "query":
