@@ -46,17 +46,14 @@ def machine_hosts(config: Config, root: Path, what_if: Callable[[str], None] | N
         machine_of = {worker.name: worker.machine_name for worker in workers}
         if not machine_of:
             continue
-        free_memory_mb = None
         machines: Machines
         if isinstance(table, QemuTable):
-            machines = _qemu_machines(table, {worker.machine_name: worker.port for worker in workers}, root, what_if)
+            ports = {worker.machine_name: worker.port for worker in workers}
+            machines, free_memory_mb = _qemu_machines(table, ports, root, what_if), None
         else:
             machines = on_hyperv = _machines(table, list(machine_of.values()), root, what_if)
-            free_memory_mb = None if table.memory_reserve_mb is None else on_hyperv.free_memory_mb
-        host = MachineHost(
-            name=name, table=table, machines=machines, machine_of=machine_of, free_memory_mb=free_memory_mb
-        )
-        hosts.append(host)
+            free_memory_mb = on_hyperv.free_memory_mb
+        hosts.append(MachineHost(name, table, machines, machine_of, free_memory_mb))
     return hosts
 
 

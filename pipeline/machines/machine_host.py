@@ -12,7 +12,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class MachineHost:
     """A host, the access to it, and the machines of a farm's workers there."""
 
@@ -20,7 +20,7 @@ class MachineHost:
     table: HyperVTable | QemuTable
     machines: Machines
     machine_of: Mapping[str, str]  #: worker -> its machine's name on this host
-    free_memory_mb: Callable[[], int | None] | None = None  #: None: its memory is not limited
+    free_memory_mb: Callable[[], int | None] | None = None  #: None: it cannot be queried for that
 
     @property
     def title(self) -> str:

@@ -187,7 +187,8 @@ def test_hyperv_docs_configurations_are_valid(tmp_path: Path) -> None:
     text = text_of("docs/how-to/hyper-v.md")
     for key, default in re.findall(r"^\| `(\w+)` \| `?\"?([\w-]+)\"?`? \|", text, re.MULTILINE):
         if key != "port":
-            assert str(getattr(config.hyperv[""], key)) == default
+            value = getattr(config.hyperv[""], key)
+            assert ("unset" if value is None else str(value)) == default
     for name in re.findall(r"`(\w+_s)` \((\d+)\)", text):
         assert getattr(config.limits, name[0]) == float(name[1])
     for command in re.findall(r"pipeline vm ([\w-]+)", text):
