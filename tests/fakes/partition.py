@@ -14,7 +14,7 @@ class Partition:
         self._connections: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
-        self._is_cut = False
+        self._is_cut = self._is_closed = False
 
     def forward(self, port: int, address: str = "127.0.0.1") -> int:
         """A port at an address of this computer that leads to another port of it."""
@@ -35,6 +35,8 @@ class Partition:
     def close(self) -> None:
         """Ends all connections and listeners."""
         self._is_cut = False
+        with self._lock:
+            self._is_closed = True
         for listener in self._listeners:
             with contextlib.suppress(OSError):  # which wakes its thread on Linux
                 listener.shutdown(socket.SHUT_RDWR)
@@ -65,7 +67,11 @@ class Partition:
                 near.close()
                 continue
             with self._lock:
-                self._connections |= {near} if far is None else {near, far}
+                ends = {near} if far is None else {near, far}
+                self._connections |= ends
+                if self._is_closed:  # meanwhile
+                    for end in ends:
+                        _shut_down(end)
             self._start(self._pump, near, far)
             if far is not None:
                 self._start(self._pump, far, near)
