@@ -15,7 +15,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from inbox_agent.identity import agent_version
-from inbox_agent.settings import EvaluatorTable, SettingsError, convert, read_settings
+from inbox_agent.settings import EvaluatorTable, SettingsError, convert, read_settings, read_table
 from inbox_agent.system.long_paths import IN_A_SHARE, too_long
 
 LOCK = "agent.lock"  #: in the state folder: held while the agent runs
@@ -24,6 +24,7 @@ DEPLOYED, SCRATCH = "evaluators", "scratch"  #: folders in it
 _STATE_BASE = ("LOCALAPPDATA", "AppData/Local") if sys.platform == "win32" else ("XDG_STATE_HOME", ".local/state")
 
 
+_PROJECT_FILE = "pipeline.toml"  #: of the project that a pilot joins
 _SHARE_HELP = "the worker's share: inbox/, outbox/, status/"
 
 
@@ -55,7 +56,7 @@ def agent_parser() -> argparse.ArgumentParser:
     _add_what_is_played(parser)
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--share", metavar="DIR", help=_SHARE_HELP)
-    place.add_argument("--join", metavar="DIR", help="join the project whose folder workers/ this is, until the end")
+    place.add_argument("--join", metavar="DIR", help="join the project whose folder workers/ this is")
     parser.add_argument("--name", default="", help="with --join: the worker's name (default: a new one)")
     parser.add_argument("--poll", type=float, default=1.0, metavar="S", help="seconds between looks (default: 1)")
     parser.add_argument("--beat", type=float, default=5.0, metavar="S", help="seconds between heartbeats (default: 5)")
@@ -93,6 +94,7 @@ def doctor_parser() -> argparse.ArgumentParser:
     )
     _add_what_is_played(parser)
     parser.add_argument("--share", required=True, metavar="DIR", help=_SHARE_HELP)
+    parser.set_defaults(join=None)
     parser.add_argument("--genome", metavar="FILE", help="play this one too, once, outside of the share")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="the seed to play it with (default: 1)")
     parser.add_argument("--json", action="store_true", help="for programs: every item as {item, ok, found, fix}")
@@ -127,6 +129,10 @@ def played_evaluator(args: argparse.Namespace) -> PlayedEvaluator:
         settings = read_settings(path, AgentFile)
         table, folder = settings.evaluator, Path(args.folder or path.resolve().parent)
         accepts = accepts or settings.accept_evaluators
+    elif args.join and not (args.python or args.command or accepts):
+        path = Path(args.join).absolute().parent / _PROJECT_FILE
+        table = convert(read_table(path).get("evaluator", {}), EvaluatorTable, f"{path}: [evaluator]")
+        folder = Path(args.folder or path.parent)
     else:
         given = {"command": args.command or None, "python": args.python}
         table, folder = convert(given, EvaluatorTable, "arguments"), Path(args.folder or ".").resolve()

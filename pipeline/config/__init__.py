@@ -330,7 +330,7 @@ def load_config(root: Path, *, check: bool = True) -> Config:
         raise ConfigError(str(error)) from error
     described = description_files(ProjectPaths(root).workers)
     if described is not None:
-        config = with_described(config, [described_worker(path).table for path in described])
+        config = with_described(config, [described_worker(path).table for path in described], root)
     return checked(config, str(path), awaits_workers=described is not None) if check else config
 
 
@@ -352,8 +352,12 @@ def described_worker(path: Path, name: str = "") -> DescribedWorker:
         raise ConfigError(str(error)) from error
 
 
-def with_described(config: Config, described: Sequence[WorkerTable]) -> Config:
+def with_described(config: Config, described: Sequence[WorkerTable], root: Path) -> Config:
     """The configuration with these workers beside those of the file. Raises ConfigError: two do not go together."""
+    configured = {_share_key(str(root / worker.place)): worker.name for worker in config.worker}
+    for worker in described:
+        if (other := configured.get(_share_key(worker.place))) is not None:
+            raise ConfigError(f"workers/: {worker.name!r} has the share of worker {other!r}, {worker.place}")
     local = to_builtins(config.local) | {"workers": config.local.workers or 0}
     return changed(config, {"local": local, "worker": [*config.worker, *described]}, "workers/")
 

@@ -68,7 +68,7 @@ class WorkerControl:
             path.parent.mkdir(mode=0o755, exist_ok=True)
             replace_file(trial, "".join(lines).encode())
             try:
-                with_described(config, [described_worker(trial, name=name).table])
+                with_described(config, [described_worker(trial, name=name).table], self._root)
                 trial.replace(path)
             finally:
                 trial.unlink(missing_ok=True)

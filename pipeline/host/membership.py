@@ -132,7 +132,7 @@ class Membership:
         if name in self._joined or not self._links.can_connect(name):
             return []
         try:
-            config = with_described(self._configured, [*self._joined.values(), worker.table])
+            config = with_described(self._configured, [*self._joined.values(), worker.table], self._links.root)
         except ConfigError as error:
             self._refuse(name, str(error))
             return []
