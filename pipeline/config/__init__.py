@@ -203,7 +203,8 @@ class Config(ConfigTable, frozen=True, kw_only=True):
                 raise ValueError(f"two workers are named {name!r}; names differ by more than case")
         shares: dict[str, str] = {}
         for worker in self.worker:
-            same = shares.setdefault(_share_key(worker), worker.name)
+            key = _share_key(worker.place, worker.machine_host if worker.is_on_machine else "")
+            same = shares.setdefault(key, worker.name)
             if same != worker.name:
                 raise ValueError(f"workers {same!r} and {worker.name!r} have the same share {worker.place}")
         self._check_machines()
@@ -399,9 +400,8 @@ def _is_missing(path: Path) -> bool:
     return False
 
 
-def _share_key(worker: WorkerTable) -> str:
-    """A key under which different spellings of one share are equal."""
-    if worker.place.replace("\\", "/").startswith("//"):
-        host = worker.machine_host if worker.is_on_machine else ""
-        return f"{host}{ntpath.normpath(worker.place)}".lower()
-    return os.path.normcase(os.path.realpath(worker.place))
+def _share_key(share: str, host: str = "") -> str:
+    """A key under which different spellings of one share are equal. `host`: that of the machine that is its server."""
+    if share.replace("\\", "/").startswith("//"):
+        return f"{host}{ntpath.normpath(share)}".lower()
+    return os.path.normcase(os.path.realpath(share))
