@@ -3,7 +3,7 @@
 Not here: which workers can be changed how (`pipeline.control.worker_control`).
 """
 
-import time
+import threading
 from pathlib import Path
 
 import click
@@ -14,6 +14,7 @@ from pipeline.config import load_config
 from pipeline.control.worker_control import WorkerControl
 from pipeline.errors import ExitCode
 from pipeline.inspection.project_reader import ProjectReader
+from pipeline.paths import ProjectPaths
 from pipeline.views.text_table import format_table
 
 _LOOK_S = 0.5
@@ -34,11 +35,11 @@ def worker_commands() -> None:
 def list_workers(root: Path) -> int:
     """List the workers: where each is configured, its share, and whether it is drained."""
     config, drained = load_config(root, check=False), WorkerControl(root).drained()
-    described = root / "workers"
+    described = ProjectPaths(root).workers
     rows = [(name, "[local]", "", _drained(name in drained)) for name in config.local_names()]
     for table in config.worker:
         path = described / f"{table.name}.toml"
-        where = f"workers/{path.name}" if path.is_file() else "[[worker]]"
+        where = f"{described.name}/{path.name}" if path.is_file() else "[[worker]]"
         rows.append((table.name, where, table.place, _drained(table.name in drained)))
     click.echo(format_table([("worker", "configured in", "share", "drained"), *rows]) if rows else "there are none yet")
     return ExitCode.OK
@@ -130,8 +131,9 @@ def remove_worker(name: str, now: bool, root: Path) -> int:
 
 def _wait_until_idle(root: Path, name: str) -> None:
     """Waits until a host that runs has taken the worker's queue back and its game is over; at once without a host."""
+    pause = threading.Event()
     while holds_work(root, name):
-        time.sleep(_LOOK_S)
+        pause.wait(_LOOK_S)
 
 
 def holds_work(root: Path, name: str) -> bool:

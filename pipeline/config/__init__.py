@@ -34,11 +34,11 @@ from pipeline.config.worker_descriptions import description_files, read_descript
 from pipeline.core.facts import Reuse, RunSettings, Seeds
 from pipeline.core.limits import Limits
 from pipeline.core.retention import Keep
+from pipeline.core.workers import WORKER_NAME
 from pipeline.errors import ConfigError
 from pipeline.paths import ProjectPaths
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
-WORKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
 _OF_GENERATION = ("attempts_max", "failures_max")  # limits of the core that are set in `[generation]`
 #: limits of the core that are set in another table than `[limits]`
 SET_ELSEWHERE = (*_OF_GENERATION, "load_limit_s", "idle_after_s", "spare")
@@ -344,9 +344,9 @@ class DescribedWorker(ConfigTable, frozen=True, kw_only=True):
 
 def described_worker(path: Path, name: str = "") -> DescribedWorker:
     """The worker that a file describes; by default the file's name is the worker's. Raises ConfigError."""
-    table = {"name": name or path.stem, **read_description(path)}
-    lease = {"lease_s": table.pop("lease_s")} if "lease_s" in table else {}
     try:
+        table = {"name": name or path.stem, **read_description(path)}
+        lease = {"lease_s": table.pop("lease_s")} if "lease_s" in table else {}
         worker = convert(table, WorkerTable, str(path))
         return convert({"table": to_builtins(worker), **lease}, DescribedWorker, str(path))
     except SettingsError as error:

@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from inbox_agent.settings import SettingsError, read_table
+from inbox_agent.settings import read_table
 from pipeline.errors import ConfigError
 
 SUFFIX = ".toml"
@@ -46,6 +46,7 @@ def read_description(path: Path) -> dict[str, Any]:
     relative to the file's folder.
 
     Raises:
+        SettingsError: it is no TOML.
         ConfigError: it cannot be used, or others may write it.
     """
     try:
@@ -53,8 +54,6 @@ def read_description(path: Path) -> dict[str, Any]:
         table = read_table(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except SettingsError as error:
-        raise ConfigError(str(error)) from error
     if "name" in table:
         raise ConfigError(f"{path}: `name` does not stand in a description; the file's name is the worker's")
     if "machine" in table:

@@ -5,12 +5,16 @@ forgotten, because no share may see one twice.
 Not here: the attempts that they hold (`farm`).
 """
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from pipeline.core import facts as f
 from pipeline.core.facts import Fact, RecoveryAction, kind_of
 from pipeline.core.model import WORKER_TABLE, IllegalFact, Worker, WorkerState
+
+#: The form of a worker's name: it is part of paths and of URLs.
+WORKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
 
 
 class FarmWorkers:

@@ -4,7 +4,7 @@ Owns: which part knows which, and the order in which they are closed: the revers
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
@@ -85,45 +85,22 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack) 
 
     folders = {**local_workers.shares, **{w.name: root / w.place for w in config.worker if w.unc is None}}
     smb = _smb_files(root, config, machine_controllers, wakeups)
-    shares = _open_shares(folders, smb, stack)
     archive, deployments = Archive(paths, config.limits.set_aside_bytes_max), DeploymentStore(paths)
     archive.clear_incoming()
-    room = ArtifactRoom(config.limits, (paths.state, paths.all_results))
-
-    def client(name: str, files: ShareFiles) -> ExecuteRequest:
-        incoming = paths.incoming / name
-        archive_of = deployments.archive
-        return ShareClient(name, ledger.farm_id, files, incoming, snapshots.content, room, archive=archive_of).execute
-
-    executes = {name: client(name, files) for name, files in shares.items()}
-    executor = stack.enter_context(closing(ShareExecutor(executes, {w.name for w in config.worker}, wakeups.wake)))
-    outboxes = {name: path / OUTBOX for name, path in folders.items()}
-    folder_watcher = stack.enter_context(closing(FolderWatcher(outboxes, wakeups.notify, suffixes=ANSWERS)))
-    by_path = {w.name: WatchedFolder(folder_watcher, w.name) for w in config.worker if w.unc is None}
-    notifying: dict[str, Notifying] = {**smb, **by_path}
-    poll_schedule = PollSchedule(notifying, config.limits.silence_limit_s)
+    client = _client_maker(config, ledger.farm_id, paths, snapshots, deployments)
+    links = _worker_links(root, config, folders, client, smb, wakeups)
+    stack.callback(links.close)
     ports = Ports(
         ledger=ledger,
         archive=archive,
         event_log=event_log,
-        executor=executor,
+        executor=links.executor,
         machines=_machine_pools(config, local_workers, machine_controllers),
-        poll_schedule=poll_schedule,
+        poll_schedule=links.poll_schedule,
         clock=SystemClock(),
     )
-    queues = Queues(depth=config.queue_depths(), local=frozenset(config.local_names()))
-    loop = ControlLoop(Farm(ledger.farm_id, config.worker_names()), config.core_limits(), queues, ports, wakeups)
-    links = WorkerLinks(
-        root=root,
-        client=client,
-        shares=shares,
-        smb=smb,
-        executor=executor,
-        folder_watcher=folder_watcher,
-        poll_schedule=poll_schedule,
-        queues=queues,
-        wakeups=wakeups,
-    )
+    farm = Farm(ledger.farm_id, config.worker_names())
+    loop = ControlLoop(farm, config.core_limits(), links.queues, ports, wakeups)
     return Parts(
         wakeups=wakeups,
         ledger=ledger,
@@ -134,25 +111,52 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack) 
         hooks=hooks,
         local_workers=local_workers,
         machine_controllers=machine_controllers,
-        smb=smb,
-        shares=shares,
+        smb=links.smb,
+        shares=links.shares,
         loop=loop,
-        folder_watcher=folder_watcher,
+        folder_watcher=links.folder_watcher,
         membership=Membership(paths, config, loop, links),
     )
 
 
-def _open_shares(folders: Mapping[str, Path], smb: Mapping[str, SmbFiles], stack: ExitStack) -> dict[str, OpenShare]:
-    """The shares of all workers; `stack` closes those that are there then."""
+def _client_maker(
+    config: Config, farm_id: str, paths: ProjectPaths, snapshots: Snapshots, deployments: DeploymentStore
+) -> Callable[[str, ShareFiles], ExecuteRequest]:
+    """What makes the executing end of a worker's share; all shares have one room for artifacts."""
+    room = ArtifactRoom(config.limits, (paths.state, paths.all_results))
+
+    def client(name: str, files: ShareFiles) -> ExecuteRequest:
+        incoming, archive = paths.incoming / name, deployments.archive
+        return ShareClient(name, farm_id, files, incoming, snapshots.content, room, archive=archive).execute
+
+    return client
+
+
+def _worker_links(
+    root: Path,
+    config: Config,
+    folders: Mapping[str, Path],
+    client: Callable[[str, ShareFiles], ExecuteRequest],
+    smb: dict[str, SmbFiles],
+    wakeups: Wakeups,
+) -> WorkerLinks:
     shares: dict[str, OpenShare] = {**{name: LocalFiles(path) for name, path in folders.items()}, **smb}
-
-    def close_all() -> None:
-        with ExitStack() as closing_all:
-            for files in shares.values():
-                closing_all.callback(files.close)
-
-    stack.callback(close_all)
-    return shares
+    executes = {name: client(name, files) for name, files in shares.items()}
+    outboxes = {name: path / OUTBOX for name, path in folders.items()}
+    folder_watcher = FolderWatcher(outboxes, wakeups.notify, suffixes=ANSWERS)
+    by_path = {w.name: WatchedFolder(folder_watcher, w.name) for w in config.worker if w.unc is None}
+    notifying: dict[str, Notifying] = {**smb, **by_path}
+    return WorkerLinks(
+        root=root,
+        client=client,
+        shares=shares,
+        smb=smb,
+        executor=ShareExecutor(executes, {w.name for w in config.worker}, wakeups.wake),
+        folder_watcher=folder_watcher,
+        poll_schedule=PollSchedule(notifying, config.limits.silence_limit_s),
+        queues=Queues(depth=config.queue_depths(), local=frozenset(config.local_names())),
+        wakeups=wakeups,
+    )
 
 
 def _machine_pools(

@@ -5,6 +5,7 @@ Not here: which workers join (`membership`), those that are there from the start
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -77,3 +78,11 @@ class WorkerLinks:
             self.shares.pop(worker).close()
 
         self.executor.remove(worker, close)
+
+    def close(self) -> None:
+        """Stops the notifications and requests, and closes every share, also if one of them fails."""
+        with ExitStack() as closing:
+            for files in self.shares.values():
+                closing.callback(files.close)
+            closing.callback(self.executor.close)
+            closing.callback(self.folder_watcher.close)

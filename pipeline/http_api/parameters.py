@@ -13,8 +13,8 @@ import msgspec
 from starlette.requests import Request
 
 from inbox_agent.protocol.layout import Setting
-from pipeline.config import WORKER_NAME
 from pipeline.core.runs import GENERATION_MAX
+from pipeline.core.workers import WORKER_NAME
 from pipeline.http_api.problems import bad_input
 
 WAIT_S_MAX = 30.0

@@ -5,7 +5,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from inbox_agent.protocol.layout import SETTINGS_MAX, Name, Setting
-from pipeline.config import WORKER_NAME
+from pipeline.core.workers import WORKER_NAME
 
 PAGE_MAX = 500
 PAGE_ITEMS = 50  #: of a page, if nothing else is asked for

@@ -100,7 +100,7 @@ def test_description_that_others_may_write_is_refused(root: Path, what: str) -> 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
 def test_link_in_place_of_a_description_is_refused(root: Path, tmp_path: Path) -> None:
-    """It would be read whoever owns what it leads to."""
+    """It would be read, although another user may own what it leads to."""
     (tmp_path / "other.toml").write_text('share = "p1"\n')
     (root / "workers").mkdir()
     (root / "workers" / "p1.toml").symlink_to(tmp_path / "other.toml")

@@ -134,6 +134,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "pipeline.control": (
         "inbox_agent.identity",
         "inbox_agent.protocol.layout",
+        "inbox_agent.system.atomic_file",
         "pipeline.config",
         "pipeline.core",
         "pipeline.errors",
@@ -157,6 +158,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "inbox_agent.protocol.layout",
         "inbox_agent.protocol.printable",
         "pipeline.control",
+        "pipeline.core.workers",
         "pipeline.errors",
         "pipeline.views.csv_table",
     ),
