@@ -10,7 +10,7 @@ import pytest
 
 from inbox_agent import evaluator_archive
 from inbox_agent.evaluator_archive import pack_evaluator
-from pipeline.host import deploy as deploying
+from pipeline.host import evaluator_packing
 from pipeline.paths import ProjectPaths
 from pipeline.storage.deployment_store import DeploymentStore
 from tests.harness.command_line import pipeline
@@ -195,7 +195,7 @@ def test_file_that_changes_while_it_is_read(
         (root / "play.py").write_text("# edited\n")
         pack_evaluator(folder, files, archive)
 
-    monkeypatch.setattr(deploying, "pack_evaluator", edit_first)
+    monkeypatch.setattr(evaluator_packing, "pack_evaluator", edit_first)
     assert "play.py changes while it is read; stop what writes it" in refused()
 
 
@@ -206,7 +206,7 @@ def test_file_that_vanishes_while_it_is_read(
         (root / "play.py").unlink()
         pack_evaluator(folder, files, archive)
 
-    monkeypatch.setattr(deploying, "pack_evaluator", remove_first)
+    monkeypatch.setattr(evaluator_packing, "pack_evaluator", remove_first)
     assert "play.py" in refused()
 
 
