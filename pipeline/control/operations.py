@@ -13,6 +13,7 @@ from typing import Protocol
 from msgspec import Struct, field
 
 from inbox_agent.protocol.layout import Setting
+from pipeline.errors import PipelineError
 
 
 class GenerationState(enum.StrEnum):
@@ -205,6 +206,14 @@ class FarmOperations(ReadOperations, Protocol):
         """Stores genomes on this host's disk and answers each; what was answered joins, also if this host is killed.
 
         Raises ConflictError: the generation is not open. QueueFullError: too many genomes wait.
+        """
+
+    def submit_together(
+        self, number: int, requests: Sequence[Sequence[SubmittedGenome]]
+    ) -> Sequence[list[SubmissionAnswer] | PipelineError]:
+        """Stores the genomes of several requests at once, as `submit` those of one, and has an outcome for each.
+
+        Raises ConflictError: the generation is not open; nothing was stored.
         """
 
     def cancel(self, number: int, name: str) -> None:

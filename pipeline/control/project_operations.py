@@ -29,7 +29,7 @@ from pipeline.control.operations import (
 from pipeline.control.played_generation import PlayedGeneration
 from pipeline.control.project_reading import ProjectReading
 from pipeline.core.runs import generation_number
-from pipeline.errors import ConflictError, HostError, InputError, NotFoundError
+from pipeline.errors import ConflictError, HostError, InputError, NotFoundError, PipelineError
 from pipeline.host.generation_numbers import next_generation
 from pipeline.host.host import Host
 from pipeline.host.host_thread import HostThread
@@ -201,7 +201,20 @@ class ProjectOperations:
             ConflictError: the generation is not open. QueueFullError: too many genomes wait. Nothing was stored.
             HostError: they cannot be stored; none of them is.
         """
-        return self._played_generation(number).submit(genomes)
+        (outcome,) = self.submit_together(number, [genomes])
+        if isinstance(outcome, PipelineError):
+            raise outcome
+        return outcome
+
+    def submit_together(
+        self, number: int, requests: Sequence[Sequence[SubmittedGenome]]
+    ) -> Sequence[list[SubmissionAnswer] | PipelineError]:
+        """Stores the genomes of several requests in one commit, and has an outcome for each request.
+
+        Raises:
+            ConflictError: the generation is not open. HostError: they cannot be stored. Nothing was stored.
+        """
+        return self._played_generation(number).submit(requests)
 
     def cancel(self, number: int, name: str) -> None:
         """Withdraws a genome that waits. Raises NotFoundError; ConflictError: it has joined."""

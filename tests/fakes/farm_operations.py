@@ -17,7 +17,7 @@ from pipeline.control.operations import (
     SubmittedGenome,
     WorkerStatus,
 )
-from pipeline.errors import ConflictError, NotFoundError
+from pipeline.errors import ConflictError, NotFoundError, PipelineError
 
 
 class FarmInMemory:
@@ -95,6 +95,11 @@ class FarmInMemory:
     def submit(self, number: int, genomes: Sequence[SubmittedGenome]) -> list[SubmissionAnswer]:
         self.calls += [f"submit {genome.name} {genome.content.decode()}" for genome in genomes]
         return [SubmissionAnswer(name=genome.name, state=SubmissionState.ACCEPTED) for genome in genomes]
+
+    def submit_together(
+        self, number: int, requests: Sequence[Sequence[SubmittedGenome]]
+    ) -> Sequence[list[SubmissionAnswer] | PipelineError]:
+        return [self.submit(number, genomes) for genomes in requests]
 
     def cancel(self, number: int, name: str) -> None:
         raise ConflictError(f"{name}: it has joined; it is played to its end")
