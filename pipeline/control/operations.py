@@ -161,8 +161,11 @@ class ProjectStatus(Struct, frozen=True, kw_only=True):
 class ReadOperations(Protocol):
     """What does not change anything. Any thread may call."""
 
-    def last_fact(self) -> int:
-        """The number of the last fact; it rises with every change, and asking costs little."""
+    def wait_for_fact(self, known: int, wait_s: float) -> int:
+        """The number of the last fact as soon as it is another one than `known`, or after `wait_s`.
+
+        It rises with every change.
+        """
 
     def project(self) -> ProjectStatus:
         """The project and its workers."""

@@ -104,9 +104,9 @@ class ProjectOperations:
 
     # ----------------------------------------------------------------------------------------------------------- read
 
-    def last_fact(self) -> int:
-        """The number of the last fact."""
-        return self._reading.last_fact()
+    def wait_for_fact(self, known: int, wait_s: float) -> int:
+        """The number of the last fact as soon as it is another one than `known`, or after `wait_s`."""
+        return self._reading.wait_for_fact(known, wait_s)
 
     def project(self) -> ProjectStatus:
         """The project and its workers."""

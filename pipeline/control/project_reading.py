@@ -82,6 +82,15 @@ class ProjectReading:
         with self._reader() as reader:
             return reader.facts if reader is not None else 0
 
+    def wait_for_fact(self, known: int, wait_s: float) -> int:
+        """The number of the last fact as soon as it is another one than `known`, or after `wait_s`."""
+
+        def look() -> tuple[int, bool]:
+            last = self.last_fact()
+            return last, last != known
+
+        return self._wait_for(look, wait_s)
+
     def latest(self) -> int | None:
         """The generation that was played last."""
         with self._reader() as reader:
@@ -212,7 +221,8 @@ class ProjectReading:
                 if (left_s := deadline - time.monotonic()) <= 0 or self._is_closed:
                     return page
                 with self._changed:
-                    self._changed.wait(min(left_s, LOOK_INTERVAL_S))
+                    if self._changes == changes:
+                        self._changed.wait(min(left_s, LOOK_INTERVAL_S))
 
 
 def _limit(limit: int) -> int:
@@ -256,13 +266,15 @@ def _genome(farm: Farm, genome: Genome) -> GenomeResult:
 
 def _settled(reader: ProjectReader, number: int, after: int, limit: int) -> tuple[GenomePage, bool]:
     """The page, and whether there may be more at once."""
+    last = reader.facts  # before them: all that were settled until then are among them
     entries = list(islice(reader.settlements(number, after=after), limit))
+    is_full = len(entries) == limit
     farm = reader.farm(number)  # after the facts: it is as new as they are, so the last trial of a genome is in it
     found = dict.fromkeys(entry.fact.genome for entry in entries if isinstance(entry.fact, TrialSettled))
     genomes = [farm.genomes[each - 1] for each in found if each <= len(farm.genomes)]
     items = [_genome(farm, genome) for genome in genomes if genome.settled == len(genome.trials)]
-    page = GenomePage(generation=number, items=items, next=entries[-1].seq if entries else after)
-    return page, bool(items) or len(entries) == limit
+    seen = max(after, entries[-1].seq if entries else 0, 0 if is_full else last)
+    return GenomePage(generation=number, items=items, next=seen), bool(items) or is_full
 
 
 def _events(reader: ProjectReader, after: int, limit: int) -> tuple[EventPage, bool]:

@@ -29,7 +29,7 @@ class FarmInMemory:
         self.names = list(genomes)
         self.calls: list[str] = []
 
-    def last_fact(self) -> int:
+    def wait_for_fact(self, known: int, wait_s: float) -> int:
         return 1
 
     def project(self) -> ProjectStatus:

@@ -16,7 +16,7 @@ from pipeline import InputError, RemoteError
 from pipeline.remote import connect
 from pipeline.remote.http_connections import ANSWER_BYTES_MAX, HttpConnections, Unreachable, tls_context
 from pipeline.remote.server_url import server_url
-from pipeline.ui.connections import TlsFiles
+from pipeline.ui.server_certificate import TlsFiles
 from tests.fakes.hostile_http import HostileHttp, answer, hostile_http
 from tests.harness.farm_project import FarmProject
 from tests.harness.http_farm import HttpFarm, http_farm

@@ -83,6 +83,7 @@ ONE_PLACE = {
         "pipeline.http_api.guard",
         "pipeline.http_api.gate",
         "pipeline.http_api.interface",
+        "pipeline.http_api.long_poll",
         "pipeline.http_api.parameters",
         "pipeline.http_api.problems",
         "pipeline.http_api.reading",
@@ -96,6 +97,7 @@ ONE_PLACE = {
     "anyio": {
         "pipeline.http_api.call",
         "pipeline.http_api.event_feed",
+        "pipeline.http_api.submission_groups",
         "pipeline.mcp_server.server",
         "pipeline.mcp_server.stdio_transport",
     },
