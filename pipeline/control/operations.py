@@ -78,6 +78,22 @@ class GenomePage(Struct, frozen=True, kw_only=True):
     next: int | None = None
 
 
+class Artifact(Struct, frozen=True, kw_only=True):
+    """A file that a game has left."""
+
+    attempt: str  #: that decided a trial
+    name: str
+    size_bytes: int
+
+
+class ArtifactList(Struct, frozen=True, kw_only=True):
+    """The artifacts of a genome, by trial."""
+
+    generation: int
+    genome: str
+    items: Sequence[Artifact]
+
+
 class GenerationPage(Struct, frozen=True, kw_only=True):
     """Some generations."""
 
@@ -188,6 +204,12 @@ class ReadOperations(Protocol):
         If there is none yet, it waits up to `wait_s` for one. A genome may come more than once: one that was opened
         again does.
         """
+
+    def artifacts(self, number: int, name: str) -> ArtifactList:
+        """The artifacts of a genome that are kept."""
+
+    def artifact(self, number: int, name: str, attempt: str, file: str, *, bytes_max: int) -> bytes:
+        """The bytes of an artifact of a genome. Raises NotFoundError: there is none, or it has more bytes."""
 
     def explain(self, what: str, number: int | None = None) -> str:
         """Why a genome, an attempt or a worker is where it is, in some lines for people."""

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from inbox_agent.identity import agent_version
 from pipeline.config import load_config
 from pipeline.control.operations import (
+    ArtifactList,
     EventPage,
     GenerationPage,
     GenerationState,
@@ -150,6 +151,14 @@ class ProjectOperations:
     def events(self, *, after: int = 0, limit: int = 100, wait_s: float = 0.0) -> EventPage:
         """What happened after a fact."""
         return self._reading.events(after=after, limit=limit, wait_s=wait_s)
+
+    def artifacts(self, number: int, name: str) -> ArtifactList:
+        """The artifacts of a genome that are kept."""
+        return self._reading.artifacts(number, name)
+
+    def artifact(self, number: int, name: str, attempt: str, file: str, *, bytes_max: int) -> bytes:
+        """The bytes of an artifact of a genome."""
+        return self._reading.artifact(number, name, attempt, file, bytes_max=bytes_max)
 
     def explain(self, what: str, number: int | None = None) -> str:
         """Why a genome, also one that waits, an attempt or a worker is where it is."""

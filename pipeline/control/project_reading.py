@@ -5,13 +5,15 @@ Owns: how the state of a farm becomes an answer. Everything is read from the led
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from pipeline.control.genome_artifacts import AttemptFiles, artifact_content, artifacts_of, deciding_attempts
 from pipeline.control.operations import (
+    ArtifactList,
     EventPage,
     FarmEvent,
     GenerationPage,
@@ -30,6 +32,7 @@ from pipeline.errors import InputError, NotFoundError
 from pipeline.inspection.current_reader import CurrentReader
 from pipeline.inspection.lookup import explain
 from pipeline.inspection.project_reader import ProjectReader
+from pipeline.paths import ProjectPaths
 from pipeline.storage.event_log import iso_time
 from pipeline.views.fact_text import describe_any, is_routine
 from pipeline.views.results import (
@@ -147,10 +150,15 @@ class ProjectReading:
         """One genome that has joined."""
         with self._reading(number) as reader:
             farm = reader.farm(number)
-            for genome in farm.genomes:
-                if genome.name == name:
-                    return _genome(farm, genome)
-        raise NotFoundError(f"generation {number}: no genome {name!r}")
+            return _genome(farm, _genome_named(farm, name))
+
+    def artifacts(self, number: int, name: str) -> ArtifactList:
+        """The artifacts of a genome that are kept."""
+        return ArtifactList(generation=number, genome=name, items=artifacts_of(self._attempts(number, name)))
+
+    def artifact(self, number: int, name: str, attempt: str, file: str, *, bytes_max: int) -> bytes:
+        """The bytes of an artifact of a genome. Raises NotFoundError: there is none, or it has more bytes."""
+        return artifact_content(self._attempts(number, name), attempt, file, bytes_max)
 
     def settled(
         self,
@@ -194,6 +202,10 @@ class ProjectReading:
                 raise NotFoundError(str(error)) from error
 
     # ---------------------------------------------------------------------------------------------------------- inside
+
+    def _attempts(self, number: int, name: str) -> Sequence[AttemptFiles]:
+        with self._reading(number) as reader:
+            return deciding_attempts(ProjectPaths(self.root), number, _genome_named(reader.farm(number), name))
 
     @contextmanager
     def _reader(self) -> Iterator[ProjectReader | None]:
@@ -247,6 +259,13 @@ def _generation(reader: ProjectReader, number: int) -> GenerationStatus:
         mean=mean(values) if values else None,
         evaluator=counts["evaluator"],
     )
+
+
+def _genome_named(farm: Farm, name: str) -> Genome:
+    for genome in farm.genomes:
+        if genome.name == name:
+            return genome
+    raise NotFoundError(f"generation {farm.generation}: no genome {name!r}")
 
 
 def _genome(farm: Farm, genome: Genome) -> GenomeResult:

@@ -4,9 +4,10 @@ from msgspec import Struct
 from starlette.responses import Response, StreamingResponse
 
 from inbox_agent.identity import agent_version
+from inbox_agent.protocol.layout import ARTIFACT_BYTES_MAX
 from pipeline.control.operations import EventPage, GenomePage
 from pipeline.http_api import parameters
-from pipeline.http_api.call import ApiCall
+from pipeline.http_api.call import BYTES, ApiCall
 from pipeline.http_api.event_stream import MEDIA_TYPE, EventStream
 from pipeline.http_api.long_poll import long_poll
 
@@ -58,6 +59,23 @@ async def genome(call: ApiCall) -> Response:
     """One genome, also one that waits."""
     number, name = call.number(), call.arguments.name()
     return call.known_answer(await call.read(lambda: call.reading.genome(number, name)))
+
+
+async def artifacts(call: ApiCall) -> Response:
+    """The files that the games of a genome have left, of the attempts that decided its trials."""
+    number, name = call.number(), call.arguments.name()
+    return call.answer(await call.read(lambda: call.reading.artifacts(number, name)))
+
+
+async def artifact(call: ApiCall) -> Response:
+    """The bytes of an artifact, which a game has chosen: to be saved, not to be shown."""
+    number, name = call.number(), call.arguments.name()
+    attempt, file = call.arguments.attempt(), call.arguments.file()
+    found = await call.read(lambda: call.reading.artifacts(number, name))
+    size_bytes = next((each.size_bytes for each in found.items if (each.attempt, each.name) == (attempt, file)), 0)
+    call.body.take(size_bytes, ARTIFACT_BYTES_MAX)
+    data = await call.read(lambda: call.reading.artifact(number, name, attempt, file, bytes_max=size_bytes))
+    return Response(data, media_type=BYTES, headers={"Content-Disposition": f'attachment; filename="{file}"'})
 
 
 async def settled(call: ApiCall) -> Response:

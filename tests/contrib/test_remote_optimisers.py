@@ -8,7 +8,7 @@ import pytest
 from pipeline.calls.remote_executor import open_remote_executor
 from pipeline.remote import connect
 from tests.contrib.conftest import Row
-from tests.contrib.test_optimisers import played, serial
+from tests.contrib.test_optimisers import REPRODUCIBLE, played, serial
 from tests.harness.farm_project import FarmProject
 from tests.harness.http_farm import http_farm
 from tests.harness.source_tree import ROOT
@@ -25,7 +25,7 @@ version = "calls-1"
 environment.set.PYTHONPATH = '{ROOT}'"""
 
 
-@pytest.mark.parametrize("title", ["SciPy", "cma", "Nevergrad", "PyGAD"])
+@pytest.mark.parametrize("title", sorted(REPRODUCIBLE))
 def test_trajectory_elsewhere_is_the_serial_one(title: str, tmp_path: Path, rows: list[Row]) -> None:
     """Every argument and every value, in order."""
     began, project = time.monotonic(), FarmProject(tmp_path / "farm")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from pipeline.control.operations import (
+    ArtifactList,
     EventPage,
     FarmEvent,
     GenerationPage,
@@ -80,6 +81,12 @@ class FarmInMemory:
     def settled(self, number: int, *, after: int = 0, limit: int = 1000, wait_s: float = 0.0) -> GenomePage:
         page = self.genomes(number, after=after, limit=limit)
         return GenomePage(generation=7, items=page.items, next=after + len(page.items))
+
+    def artifacts(self, number: int, name: str) -> ArtifactList:
+        return ArtifactList(generation=number, genome=name, items=())
+
+    def artifact(self, number: int, name: str, attempt: str, file: str, *, bytes_max: int) -> bytes:
+        raise NotFoundError(f"attempt {attempt!r}: there is none")
 
     def explain(self, what: str, number: int | None = None) -> str:
         return f"{what}\n{self.text}"
