@@ -4,6 +4,7 @@ Owns: how a value comes back: a finite float as the fitness of its genome, any o
 Not here: calls as genomes (`executor`), the farm (`pipeline.remote`).
 """
 
+import pickle
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -21,6 +22,17 @@ from pipeline.remote import RemoteFarm
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class _Carried:
+    """A value that is pickled already: some libraries change a value when it is pickled."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __reduce__(self) -> tuple[Callable[[bytes], Any], tuple[bytes]]:
+        """In a worker it is the value itself."""
+        return pickle.loads, (self._data,)  # noqa: S301  of the program itself
 
 
 class RemoteExecutor(FarmExecutor):
@@ -42,8 +54,11 @@ class RemoteExecutor(FarmExecutor):
         return self._submitted(pickled(Call(call_from_elsewhere, (fn, args, kwargs), {})))
 
     def shared(self, value: T) -> T:
-        """The value itself: it is sent with each call that has it as an argument."""
-        return value
+        """Stands for an argument of many calls, as it is now: it is pickled once, and sent with each call.
+
+        It has the type of the value, which calls get; outside of a call it can only be passed on.
+        """
+        return cast(T, _Carried(pickled(value)))
 
     def _submitted(self, call: bytes) -> Future[Any]:
         genome = self._remote.submit(call)

@@ -84,6 +84,28 @@ def test_value_that_was_pruned_is_missing(farm: RemoteFarm, root: Path) -> None:
             missing.result()
 
 
+class Counted:
+    """A value that changes when it is pickled."""
+
+    def __init__(self) -> None:
+        self.pickled = 0
+
+    def __getstate__(self) -> dict[str, int]:
+        self.pickled += 1
+        return self.__dict__
+
+
+def pickled_times(value: Counted) -> int:
+    return value.pickled
+
+
+def test_shared_value_is_pickled_once(farm: RemoteFarm) -> None:
+    """So all calls get it as it was."""
+    with open_remote_executor(farm) as executor:
+        value = executor.shared(Counted())
+        assert list(executor.map(pickled_times, [value] * 3)) == [1, 1, 1]
+
+
 def test_failed_call_may_have_a_value(farm: RemoteFarm) -> None:
     with open_remote_executor(farm, failed=math.inf) as executor:
         assert list(executor.map(math.sqrt, [4, -1])) == [2.0, math.inf]
