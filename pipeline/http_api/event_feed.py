@@ -58,8 +58,8 @@ class EventFeed:
             self._waiting -= 1
             self._pause_s -= pause_s
 
-    def has_told_nothing_after(self, fact: int) -> bool:
-        """Whether a client that has seen this fact has seen all that waiting clients were told of."""
+    def has_seen_all(self, fact: int) -> bool:
+        """Whether a client that has seen this fact has seen all that waiting clients were notified of."""
         return 0 <= self._last <= fact
 
     def mark(self) -> "asyncio.Future[None]":

@@ -43,7 +43,7 @@ async def long_poll(call: ApiCall, after: int, key: Hashable, read: Callable[[in
     until, gone = clock() + wait_s, asyncio.create_task(_disconnected(call.request))
     try:
         with feed.waiting(POLL_PAUSE_S):
-            if feed.has_told_nothing_after(after):
+            if feed.has_seen_all(after):
                 await feed.beyond(feed.mark(), wait_s, gone)
             while True:
                 mark = feed.mark()

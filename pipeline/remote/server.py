@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 ANSWER_LIMIT_S = 60.0  #: for a request and its answer, without what is uploaded or waited for
 HEALTH_LIMIT_S = 5.0
-_BYTES_PER_S_MIN = 2**16  #: of an upload or download that is waited for
+_BYTES_PER_S = 2**16  #: of an upload or download that is waited for
 
 T = TypeVar("T")
 _THREE_TRIES = Patience()
@@ -70,7 +70,7 @@ class Server:
             FarmClosed: the connection was closed meanwhile.
         """
         download_bytes = bytes_max if kind is bytes else 0
-        limit_s = ANSWER_LIMIT_S + wait_s + (len(body) + download_bytes) / _BYTES_PER_S_MIN
+        limit_s = ANSWER_LIMIT_S + wait_s + (len(body) + download_bytes) / _BYTES_PER_S
         url = self.url.at(*path, query=query)
         reply = self._tried(method, url, limit_s, body, [*headers], patience, bytes_max)
         if not 200 <= reply.status < 300:
