@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ from inbox_agent.evaluator_files import EvaluatorFiles
 from inbox_agent.evaluators import WorkerPlace, make_evaluator
 from inbox_agent.identity import make_identity
 from inbox_agent.other_agents import OtherAgentActive
+from inbox_agent.pilot import Pilot
 from inbox_agent.protocol.files import ShareError
 from inbox_agent.protocol.layout import AGENT_LOCK, INBOX, ORDERS, STATUS
 from inbox_agent.protocol.local_files import LocalFiles
@@ -66,15 +68,19 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         played = played_evaluator(args)
-        share, state = share_folder(args), state_folder(args)
-        files = LocalFiles(share)
-        with _locked(share, files, state, share_is_local=not args.foreign_disk):
-            return _run(args, played, files, state)
+        if args.name and args.join is None:
+            raise SettingsError("--name belongs to --join")
+        with contextlib.ExitStack() as ending:
+            pilot = _pilot(args, ending) if args.join is not None else None
+            share, state = share_folder(args), state_folder(args)
+            files = LocalFiles(share)
+            ending.enter_context(_locked(share, files, state, share_is_local=not args.foreign_disk))
+            return _run(args, played, files, state, pilot)
     except SettingsError as error:
         print(f"inbox-agent: {error}", file=sys.stderr)
         return 2
     except ShareError as error:
-        print(f"inbox-agent: {share}: {error}", file=sys.stderr)
+        print(f"inbox-agent: {args.share}: {error}", file=sys.stderr)
         return 2
     except AlreadyLocked as error:
         print(f"inbox-agent: another agent plays this share: {error}", file=sys.stderr)
@@ -82,6 +88,15 @@ def main(argv: list[str] | None = None) -> int:
     except AgentAlreadyRunning as error:
         print(f"inbox-agent: {error}", file=sys.stderr)
         return 3
+
+
+def _pilot(args: argparse.Namespace, ending: contextlib.ExitStack) -> Pilot:
+    """Makes the share of a worker that joins, and sets the arguments as if it had been given. Raises SettingsError."""
+    pilot = Pilot(Path(args.join), args.name)
+    args.share, args.foreign_disk = str(pilot.share), True
+    if not args.state:
+        args.state = ending.enter_context(tempfile.TemporaryDirectory(prefix="inbox-agent-"))
+    return pilot
 
 
 @contextlib.contextmanager
@@ -107,7 +122,7 @@ def _locked(share: Path, files: LocalFiles, state: Path, *, share_is_local: bool
         yield
 
 
-def _run(args: argparse.Namespace, played: PlayedEvaluator, files: LocalFiles, state: Path) -> int:
+def _run(args: argparse.Namespace, played: PlayedEvaluator, files: LocalFiles, state: Path, pilot: Pilot | None) -> int:
     log.info("watches %s, plays %s of %s", os.path.abspath(files.root), played.table, played.folder)
     command = played.table.command
     if command is not None and not any("{genome}" in argument for argument in command):
@@ -141,11 +156,15 @@ def _run(args: argparse.Namespace, played: PlayedEvaluator, files: LocalFiles, s
     if args.leave_with_parent:
         _stop_with_parent(stop, parent_ended, wakeup, tree)
     try:
-        while not stop.is_set():
+        if pilot is not None:
+            pilot.announce()
+        while not stop.is_set() and (pilot is None or pilot.is_wanted()):
             watcher.rearm()
             agent.wait(agent.step())
         if not parent_ended.is_set():  # a host that ends takes back itself what its agents play
             agent.report_stop()
+        if pilot is not None:
+            pilot.leave()
     except OtherAgentActive as error:
         print(f"inbox-agent: {error}; this one ends", file=sys.stderr)
         return 3

@@ -15,13 +15,17 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from inbox_agent.identity import agent_version
-from inbox_agent.settings import EvaluatorTable, SettingsError, convert, read_settings
+from inbox_agent.settings import EvaluatorTable, SettingsError, convert, read_settings, read_table
 from inbox_agent.system.long_paths import IN_A_SHARE, too_long
 
 LOCK = "agent.lock"  #: in the state folder: held while the agent runs
 DEPLOYED, SCRATCH = "evaluators", "scratch"  #: folders in it
 #: The variable that names the base of state folders, and the base in the home folder if it is not set.
 _STATE_BASE = ("LOCALAPPDATA", "AppData/Local") if sys.platform == "win32" else ("XDG_STATE_HOME", ".local/state")
+
+
+_PROJECT_FILE = "pipeline.toml"  #: of the project that a pilot joins
+_SHARE_HELP = "the worker's share: inbox/, outbox/, status/"
 
 
 class AgentFile(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -50,6 +54,10 @@ def agent_parser() -> argparse.ArgumentParser:
         "What is wrong with a machine: inbox-agent doctor --help",
     )
     _add_what_is_played(parser)
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--share", metavar="DIR", help=_SHARE_HELP)
+    place.add_argument("--join", metavar="DIR", help="join the project whose folder workers/ this is")
+    parser.add_argument("--name", default="", help="with --join: the worker's name (default: a new one)")
     parser.add_argument("--poll", type=float, default=1.0, metavar="S", help="seconds between looks (default: 1)")
     parser.add_argument("--beat", type=float, default=5.0, metavar="S", help="seconds between heartbeats (default: 5)")
     parser.add_argument(
@@ -85,6 +93,8 @@ def doctor_parser() -> argparse.ArgumentParser:
         "Exit codes: 0 all is well, 1 something is not, 2 bad input.",
     )
     _add_what_is_played(parser)
+    parser.add_argument("--share", required=True, metavar="DIR", help=_SHARE_HELP)
+    parser.set_defaults(join=None)
     parser.add_argument("--genome", metavar="FILE", help="play this one too, once, outside of the share")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="the seed to play it with (default: 1)")
     parser.add_argument("--json", action="store_true", help="for programs: every item as {item, ok, found, fix}")
@@ -95,7 +105,6 @@ def doctor_parser() -> argparse.ArgumentParser:
 def _add_what_is_played(parser: argparse.ArgumentParser) -> None:
     # `pipeline --version` has the same form.
     parser.add_argument("--version", action="version", version=f"inbox-agent, version {agent_version()}")
-    parser.add_argument("--share", required=True, metavar="DIR", help="the worker's share: inbox/, outbox/, status/")
     parser.add_argument("--config", metavar="FILE", help="a TOML or JSON file with an [evaluator] table")
     parser.add_argument("--python", metavar="MODULE:FUNCTION", help="play this callable in a warm child process")
     parser.add_argument("--folder", metavar="DIR", help="where the evaluator's files are (default: here)")
@@ -120,6 +129,10 @@ def played_evaluator(args: argparse.Namespace) -> PlayedEvaluator:
         settings = read_settings(path, AgentFile)
         table, folder = settings.evaluator, Path(args.folder or path.resolve().parent)
         accepts = accepts or settings.accept_evaluators
+    elif args.join and not (args.python or args.command or accepts):
+        path = Path(args.join).absolute().parent / _PROJECT_FILE
+        table = convert(read_table(path).get("evaluator", {}), EvaluatorTable, f"{path}: [evaluator]")
+        folder = Path(args.folder or path.parent)
     else:
         given = {"command": args.command or None, "python": args.python}
         table, folder = convert(given, EvaluatorTable, "arguments"), Path(args.folder or ".").resolve()

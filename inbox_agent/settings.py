@@ -122,6 +122,11 @@ def read_settings(path: Path, kind: type[T]) -> T:
     Raises:
         SettingsError: no such file, not TOML or JSON, an unknown key, a value of the wrong type or out of range.
     """
+    return convert(read_table(path), kind, str(path))
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """The plain content of a TOML file, or of a JSON file named `*.json`. Raises SettingsError."""
     form, parse = ("JSON", json.loads) if path.suffix == ".json" else ("TOML", tomllib.loads)
     text = ""
     try:
@@ -140,7 +145,7 @@ def read_settings(path: Path, kind: type[T]) -> T:
         raise SettingsError(f"{path}: not valid {form}: {clean(str(error), _LINE_CHARS_MAX)}") from error
     if not isinstance(table, dict):
         raise SettingsError(f"{path}: expected an object")
-    return convert(table, kind, str(path))
+    return table
 
 
 def convert(table: dict[str, Any], kind: type[T], source: str) -> T:

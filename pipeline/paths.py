@@ -3,6 +3,7 @@
     pipeline.toml
     pipeline.schema.json    which keys that file may have, for editors
     genomes/gen-0007/       a generation's genomes, put there by the user
+    workers/vm-9.toml       a worker that joined later than those of pipeline.toml
     results/gen-0007/       its results
     results/report.html     the report of all generations; report-gen-0007.html of one
     state/                  of this host: ledger, lock, log, snapshots, local workers
@@ -57,6 +58,21 @@ class ProjectPaths:
     def config(self) -> Path:
         """The configuration."""
         return self.root / CONFIG_FILE
+
+    @property
+    def workers(self) -> Path:
+        """The folder of worker descriptions, one file for each worker that may join and leave."""
+        return self.root / "workers"
+
+    @property
+    def drained(self) -> Path:
+        """A file for each worker that is drained."""
+        return self.state / "drained"
+
+    @property
+    def restarts(self) -> Path:
+        """A file for each worker whose machine is to be restarted."""
+        return self.state / "restarts"
 
     @property
     def schema(self) -> Path:

@@ -54,6 +54,9 @@ class WatchBackend(Protocol):
     def watch(self, key: str, folder: Path, arrived: OnArrival) -> None:
         """Starts to watch a folder. Raises OSError or RuntimeError: out of watches or threads, folder missing."""
 
+    def unwatch(self, key: str) -> None:
+        """Stops watching one folder, if it is watched."""
+
     def close(self) -> None:
         """Stops watching; `arrived` is not called after it returns."""
 
@@ -81,6 +84,17 @@ class FolderWatcher:
         self._backend: WatchBackend = make_backend()
         self._failures: dict[str, _Failure] = {}
         self._notified: set[str] = set()  #: keys of folders where anything arrived since they are watched
+
+    def add(self, key: str, folder: Path) -> None:
+        """Adds a folder; the next `rearm` watches it."""
+        self._folders[key] = folder
+
+    def remove(self, key: str) -> None:
+        """Stops watching a folder, and forgets it."""
+        del self._folders[key]
+        self._failures.pop(key, None)
+        self._notified.discard(key)
+        self._backend.unwatch(key)
 
     @property
     def unwatched(self) -> frozenset[str]:
@@ -194,6 +208,11 @@ class EmitterBackend:
         emitter.start()
         self._emitters[key] = emitter
 
+    def unwatch(self, key: str) -> None:
+        """Ends the thread of a folder."""
+        if (emitter := self._emitters.pop(key, None)) is not None:
+            emitter.stop()
+
     def close(self) -> None:
         """Ends the threads."""
         emitters, self._emitters = self._emitters, {}
@@ -229,6 +248,7 @@ if sys.platform == "linux":
         def __init__(self) -> None:
             self._reader: InotifyFD | None = None
             self._watching: set[str] = set()
+            self._watches: dict[str, tuple[WatchDescriptor, _InotifyWatch]] = {}
 
         def is_watching(self, key: str) -> bool:
             """True while the reader's thread lives and the folder was not moved or removed."""
@@ -253,11 +273,20 @@ if sys.platform == "linux":
                     self._watching.discard(key)
             if descriptor == -1:  # the reader does not report a folder that it may not watch
                 raise PermissionError(errno.EACCES, "permission denied")
+            self._watches[key] = descriptor, watch
+
+        def unwatch(self, key: str) -> None:
+            """Removes a watch."""
+            known = self._watches.pop(key, None)
+            if known is not None and key in self._watching and self._reader is not None:
+                self._watching.discard(key)
+                self._reader.remove_callbacks([(known[0], known[1].id)])
 
         def close(self) -> None:
             """Ends the thread."""
             reader, self._reader = self._reader, None
             self._watching.clear()
+            self._watches.clear()
             if reader is not None:
                 reader.stop()
                 reader.join(timeout=5)

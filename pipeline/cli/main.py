@@ -32,6 +32,7 @@ from pipeline.cli.serve import serve_project
 from pipeline.cli.service import service_commands
 from pipeline.cli.token import token_commands
 from pipeline.cli.vm import vm_commands
+from pipeline.cli.worker import worker_commands
 from pipeline.config import load_config
 from pipeline.core.runs import parse_generation
 from pipeline.diagnosis.disk import check_disk
@@ -205,6 +206,7 @@ commands.add_command(try_genome)
 commands.add_command(prune_project)
 commands.add_command(deploy)
 commands.add_command(vm_commands)
+commands.add_command(worker_commands)
 commands.add_command(agent_commands)
 commands.add_command(service_commands)
 commands.add_command(serve_mcp)

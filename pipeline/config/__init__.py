@@ -10,7 +10,7 @@ import math
 import ntpath
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,20 +20,21 @@ from hyperv_ops import MACHINE_NAME
 from inbox_agent.protocol.layout import GENOME_BYTES_MAX, SETTINGS_BYTES_MAX, VALUE_MAX, Settings
 from inbox_agent.settings import EvaluatorTable, SettingsError, convert, read_settings
 from pipeline.config.machine_tables import ConfigTable, HyperVTable, MachineName, QemuTable, Secret, check_secret
+from pipeline.config.worker_descriptions import description_files, read_description
 from pipeline.core.facts import Reuse, RunSettings, Seeds
 from pipeline.core.limits import Limits
 from pipeline.core.retention import Keep
+from pipeline.core.workers import WORKER_NAME
 from pipeline.errors import ConfigError
 from pipeline.paths import ProjectPaths
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
-_WORKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
 _OF_GENERATION = ("attempts_max", "failures_max")  # limits of the core that are set in `[generation]`
 #: limits of the core that are set in another table than `[limits]`
 SET_ELSEWHERE = (*_OF_GENERATION, "load_limit_s", "idle_after_s", "spare")
 
 # Texts with a form. The checks below report it in words; `pipeline schema` tells editors.
-_WorkerName = Annotated[str, Meta(extra_json_schema={"pattern": f"^{_WORKER_NAME.pattern}$"})]
+_WorkerName = Annotated[str, Meta(extra_json_schema={"pattern": f"^{WORKER_NAME.pattern}$"})]
 
 
 class GenerationTable(ConfigTable, frozen=True, kw_only=True):
@@ -170,7 +171,7 @@ class Config(ConfigTable, frozen=True, kw_only=True):
                 raise ValueError(f"worker {worker.name!r} has no share; give the path of its folder")
             if worker.machine and self.machine_table() is None:
                 raise ValueError(f"worker {worker.name!r} has a machine, and there is no [hyperv] or [qemu] table")
-            if not _WORKER_NAME.fullmatch(worker.name):
+            if not WORKER_NAME.fullmatch(worker.name):
                 raise ValueError(f"worker name {worker.name!r}: letters, digits, - and _ only, at most 63")
         names = self.worker_names()
         for name in names:
@@ -292,7 +293,38 @@ def load_config(root: Path, *, check: bool = True) -> Config:
         config = Config() if missing else read_settings(path, Config)
     except SettingsError as error:
         raise ConfigError(str(error)) from error
-    return checked(config, str(path)) if check else config
+    described = description_files(ProjectPaths(root).workers)
+    if described is not None:
+        config = with_described(config, [described_worker(path).table for path in described], root)
+    return checked(config, str(path), awaits_workers=described is not None) if check else config
+
+
+class DescribedWorker(ConfigTable, frozen=True, kw_only=True):
+    """A worker with a file of its own below `workers/`."""
+
+    table: WorkerTable
+    lease_s: Annotated[float, Meta(ge=10, le=7 * 86400)] | None = None  #: it is removed when it is silent for so long
+
+
+def described_worker(path: Path, name: str = "") -> DescribedWorker:
+    """The worker that a file describes; by default the file's name is the worker's. Raises ConfigError."""
+    try:
+        table = {"name": name or path.stem, **read_description(path)}
+        lease = {"lease_s": table.pop("lease_s")} if "lease_s" in table else {}
+        worker = convert(table, WorkerTable, str(path))
+        return convert({"table": to_builtins(worker), **lease}, DescribedWorker, str(path))
+    except SettingsError as error:
+        raise ConfigError(str(error)) from error
+
+
+def with_described(config: Config, described: Sequence[WorkerTable], root: Path) -> Config:
+    """The configuration with these workers beside those of the file. Raises ConfigError: two do not go together."""
+    configured = {_share_key(str(root / worker.place)): worker.name for worker in config.worker}
+    for worker in described:
+        if (other := configured.get(_share_key(worker.place))) is not None:
+            raise ConfigError(f"workers/: {worker.name!r} has the share of worker {other!r}, {worker.place}")
+    local = to_builtins(config.local) | {"workers": config.local.workers or 0}
+    return changed(config, {"local": local, "worker": [*config.worker, *described]}, "workers/")
 
 
 def changed(config: Config, changes: Mapping[str, object], source: str) -> Config:
@@ -306,14 +338,17 @@ def changed(config: Config, changes: Mapping[str, object], source: str) -> Confi
         raise ConfigError(str(error)) from error
 
 
-def checked(config: Config, source: str) -> Config:
-    """The configuration, checked to have a worker and an evaluator for local ones. Raises ConfigError."""
+def checked(config: Config, source: str, *, awaits_workers: bool = False) -> Config:
+    """The configuration, checked to have a worker and an evaluator for local ones. Raises ConfigError.
+
+    With `awaits_workers` there may be none yet.
+    """
     if config.local_names() and not config.evaluator.is_playable:
         raise ConfigError(
             f"{source}: [evaluator] does not say what the local workers play; "
             "give `command` or `python` there, or run `pipeline init` for an example"
         )
-    if not config.worker_names():
+    if not (config.worker_names() or awaits_workers):
         raise ConfigError(f"{source}: no worker at all; set [local] workers, or add a [[worker]]")
     return config
 

@@ -250,5 +250,14 @@ class FarmOperations(ReadOperations, Protocol):
     def stop_generation(self, number: int) -> GenerationStatus:
         """Stops playing; what is counted is kept. It can be opened again."""
 
+    def drain_worker(self, name: str) -> WorkerStatus:
+        """Gives a worker no more attempts, until `return_worker`; it finishes its game. Takes effect within seconds."""
+
+    def return_worker(self, name: str) -> WorkerStatus:
+        """Gives a drained worker attempts again."""
+
+    def restart_worker(self, name: str) -> WorkerStatus:
+        """Restarts a worker's machine, or the agent of a local one. Raises ConflictError: it has no machine."""
+
     def reopen_failed(self, number: int) -> GenerationStatus:
         """Plays the failed genomes of a finished generation once more. Raises ConflictError: another one is played."""

@@ -26,9 +26,11 @@ from pipeline.control.operations import (
     ProjectStatus,
     SubmissionAnswer,
     SubmittedGenome,
+    WorkerStatus,
 )
 from pipeline.control.played_generation import PlayedGeneration
 from pipeline.control.project_reading import ProjectReading
+from pipeline.control.worker_control import WorkerControl
 from pipeline.core.runs import generation_number
 from pipeline.errors import ConflictError, HostError, InputError, NotFoundError, PipelineError
 from pipeline.host.generation_numbers import next_generation
@@ -54,7 +56,7 @@ class ProjectOperations:
             LedgerError: the ledger is damaged, or of another version.
         """
         self.root = root
-        self._reading = ProjectReading(root)
+        self._reading, self._workers = ProjectReading(root), WorkerControl(root)
         self._changing = threading.RLock()  # held while a generation is opened or ended
         self._host: HostThread | None = None
         self._store: SubmissionStore | None = None
@@ -269,6 +271,24 @@ class ProjectOperations:
             self._played = self._play(number)
             self._played.close()
             return self.generation(number)
+
+    def drain_worker(self, name: str) -> WorkerStatus:
+        """Gives a worker no more attempts; it finishes its game."""
+        with self._change():
+            self._workers.drain(name)
+        return self._reading.worker(name)
+
+    def return_worker(self, name: str) -> WorkerStatus:
+        """Gives a drained worker attempts again."""
+        with self._change():
+            self._workers.give_back(name)
+        return self._reading.worker(name)
+
+    def restart_worker(self, name: str) -> WorkerStatus:
+        """Restarts a worker's machine, or the agent of a local one. Raises ConflictError: it has no machine."""
+        with self._change():
+            self._workers.restart(name)
+        return self._reading.worker(name)
 
     # --------------------------------------------------------------------------------------------------------- inside
 

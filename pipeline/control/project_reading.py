@@ -124,6 +124,11 @@ class ProjectReading:
                 for row in reader.progress(latest, with_history=False).workers
             ]
 
+    def worker(self, name: str) -> WorkerStatus:
+        """A worker that is configured; `awaited` if no generation has known it yet."""
+        known = (worker for worker in self.workers() if worker.name == name)
+        return next(known, WorkerStatus(name=name, state="awaited"))
+
     def generations(self, *, after: int = 0, limit: int = 100) -> GenerationPage:
         """The generations that were begun, by number."""
         with self._reader() as reader:

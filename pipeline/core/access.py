@@ -18,7 +18,7 @@ class AccessScope(enum.StrEnum):
 
     READ = "read"  #: look on
     SUBMIT = "submit"  #: open generations, and submit, cancel and close
-    CONTROL = "control"  #: stop a generation, and open what failed again
+    CONTROL = "control"  #: stop a generation, open what failed again, and drain and restart workers
 
     def includes(self, other: "AccessScope") -> bool:
         """Whether this scope includes the other one."""

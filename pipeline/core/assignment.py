@@ -49,13 +49,14 @@ def _assignable(tx: Transaction) -> list[Worker]:
     """The workers that may get an attempt now."""
     states = (WorkerState.READY, WorkerState.PROBATION)
     workers = tx.farm.workers.values()
-    candidates = [w for w in workers if w.state in states and not w.left_published and not _lost_too_many(tx, w)]
+    able = (w for w in workers if w.state in states and not w.drained)
+    candidates = [w for w in able if not w.left_published and not _lost_too_many(tx, w)]
     return [w for w in candidates if tx.observed.may_get_work(w) and can_play(tx.farm, tx.observed.workers[w.name])]
 
 
 def _loading(tx: Transaction) -> list[Worker]:
     """The workers that will be assignable once they have loaded their evaluator."""
-    workers = (worker for worker in tx.farm.workers.values() if worker.state is WorkerState.READY)
+    workers = (w for w in tx.farm.workers.values() if w.state is WorkerState.READY and not w.drained)
     return [
         worker
         for worker in workers

@@ -1,7 +1,7 @@
 """Runs the rules of one tick: from an observation to facts. Pure.
 
-Owns: the order of the rules: ownership, acceptance, evaluator, deadlines, recovery, reuse, assignment,
-rest of machines.
+Owns: the order of the rules: ownership, acceptance, evaluator, requests for workers, deadlines, recovery, reuse,
+assignment, rest of machines.
 Not here: the actions that follow (`reconcile`).
 """
 
@@ -23,6 +23,7 @@ from pipeline.core.recovery import check_worker
 from pipeline.core.rest import check_rest, rest_and_wake
 from pipeline.core.reuse import EarlierResults
 from pipeline.core.transaction import Transaction
+from pipeline.core.worker_requests import NO_REQUESTS, WorkerRequests, carry_out_requests
 
 
 def decide(
@@ -33,6 +34,7 @@ def decide(
     queues: Queues,
     earlier: EarlierResults | None = None,
     deployments: Deployments = NO_DEPLOYMENTS,
+    requests: WorkerRequests = NO_REQUESTS,
 ) -> Transaction:
     """Applies all rules to one observation. The farm is updated; the transaction holds the facts to record."""
     tx = Transaction(farm, observed, observation, limits)
@@ -47,6 +49,8 @@ def decide(
         check_evaluator(tx, scan, deployments)
     for name in left:
         end_what_host_left(tx, farm.workers[name])
+    if observation.sweep:
+        carry_out_requests(tx, requests)
     if observation.sweep and farm.generation:
         for worker in farm.workers.values():
             check_rest(tx, worker)
@@ -75,6 +79,8 @@ def stuck_reason(farm: Farm, workers: int) -> str:
     if farm.finished or not farm.open_trials:
         return ""
     usable = farm.usable()
+    if not farm.workers or any(worker.drained for worker in usable):
+        return ""  # one may join, or the user may let it play again
     if not usable:
         return f"every worker is out ({_reasons([*farm.workers.values()])})"
     if all(worker.state is WorkerState.UNFIT for worker in usable):

@@ -289,6 +289,31 @@ class ProbationBegan(Fact, frozen=True, kw_only=True, tag="probation_began"):
     worker: str
 
 
+class WorkerJoined(Fact, frozen=True, kw_only=True, tag="worker_joined"):
+    """The worker was added while the generation was open."""
+
+    worker: str
+
+
+class WorkerLeft(Fact, frozen=True, kw_only=True, tag="worker_left"):
+    """The worker was removed while the generation was open; it holds nothing any more."""
+
+    worker: str
+    reason: str
+
+
+class WorkerDrained(Fact, frozen=True, kw_only=True, tag="worker_drained"):
+    """At the user's request the worker gets no more attempts; it plays the one that it has begun."""
+
+    worker: str
+
+
+class WorkerReturned(Fact, frozen=True, kw_only=True, tag="worker_returned"):
+    """A drained worker gets attempts again."""
+
+    worker: str
+
+
 AnyFact = (
     HostStarted
     | HostStopped
@@ -316,11 +341,19 @@ AnyFact = (
     | WorkerRecovered
     | WorkerQuarantined
     | ProbationBegan
+    | WorkerJoined
+    | WorkerLeft
+    | WorkerDrained
+    | WorkerReturned
 )
 
 _encoder, _decoder = msgspec.json.Encoder(), msgspec.json.Decoder(AnyFact)
 encode_fact, encode_facts = _encoder.encode, _encoder.encode_lines
 decode_fact, decode_facts = _decoder.decode, _decoder.decode_lines
+
+
+#: What all generations depend on, also those that it was not recorded in: shares and which workers there are.
+WorkerFact = EpochRaised | EpochOpened | WorkerJoined | WorkerLeft | WorkerDrained | WorkerReturned
 
 
 def kind_of(fact: Fact) -> str:

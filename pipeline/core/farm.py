@@ -6,21 +6,21 @@ Not here: decisions (`dispatcher`).
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
 from pipeline.core.counts import Counts
 from pipeline.core.echo import Echo
-from pipeline.core.facts import Fact, RecoveryAction, ReusedResult, RunSettings, Settlement, kind_of
+from pipeline.core.facts import Fact, ReusedResult, RunSettings, Settlement, kind_of
 from pipeline.core.model import (
     BLAMES_GENOME,
     LOSSES,
     TRIAL_TABLE,
-    WORKER_TABLE,
     Attempt,
     Genome,
+    IllegalFact,
     Trial,
     Worker,
     WorkerState,
@@ -30,10 +30,7 @@ from pipeline.core.model import (
 from pipeline.core.params import NO_PARAMS
 from pipeline.core.since_start import SinceStart
 from pipeline.core.trial_queue import TrialQueue
-
-
-class IllegalFact(AssertionError):
-    """A fact that the current state does not allow: a defect of this program. Its text has the trial's history."""
+from pipeline.core.workers import FarmWorkers
 
 
 class Farm:
@@ -41,8 +38,9 @@ class Farm:
 
     def __init__(self, farm_id: str, workers: list[str]) -> None:
         self.farm_id = farm_id
-        self.workers = {name: Worker(name) for name in workers}
-        self.retired: dict[str, Worker] = {}  #: workers in the ledger that are no longer configured
+        self._members = FarmWorkers(workers)
+        self.workers: Mapping[str, Worker] = self._members.current
+        self.retired: Mapping[str, Worker] = self._members.retired  #: workers that it had earlier
         self.since_start, self.boot_id = SinceStart(), ""  #: … of the operating system that the host runs on
         self._forget_generation()
 
@@ -76,6 +74,10 @@ class Farm:
         """The time limit of a trial; 0 before a generation is open."""
         return self.settings.time_limit_s if self.settings is not None else 0.0
 
+    def retire_all_but(self, names: Collection[str]) -> None:
+        """Retires the workers that are no longer configured: they were removed while no host ran."""
+        self._members.retire_all_but(names)
+
     def usable(self) -> list[Worker]:
         """Workers that are not out of this run."""
         return [worker for worker in self.workers.values() if worker.state is not WorkerState.OUT]
@@ -105,17 +107,18 @@ class Farm:
         Raises:
             IllegalFact: the current state does not allow it.
         """
-        # HostStarted opens a span of its own, and epoch facts may belong to another generation.
-        if self.spans and not isinstance(fact, (f.HostStarted, f.EpochRaised, f.EpochOpened)):
+        # HostStarted opens a span of its own, and the facts of workers may belong to another generation.
+        if self.spans and not isinstance(fact, f.HostStarted | f.WorkerFact):
             self.spans[-1][1] = at
-        _FOLDS[type(fact)](self, fact, at)
+        if (fold := _FOLDS.get(type(fact))) is not None:
+            fold(self, fact, at)
+        else:
+            self._members.evolve(fact)
 
     def _host_started(self, fact: f.HostStarted, at: float) -> None:
         self.since_start, self.boot_id = SinceStart(), fact.boot_id
-        for worker in (*self.workers.values(), *self.retired.values()):
-            # The user may have fixed what was wrong: reset every worker.
-            worker.state, worker.recovery, worker.reason = WorkerState.READY, None, ""
-            worker.losses = worker.restarts = worker.probations = worker.unexpected = worker.reverts = 0
+        for worker in self._members.every():
+            worker.reset()  # the user may have fixed what was wrong
         if self.generation:
             self.spans.append([at, at])
 
@@ -123,7 +126,7 @@ class Farm:
         pass
 
     def _run_opened(self, fact: f.RunOpened, at: float) -> None:
-        for worker in (*self.workers.values(), *self.retired.values()):
+        for worker in self._members.every():
             if worker.wanted:
                 raise IllegalFact(f"generation {fact.generation} opened while {worker.name} holds attempts")
             worker.begin_run()
@@ -306,53 +309,6 @@ class Farm:
         self.untried[trial.genome.number] = trial.genome
         self.finished = False
 
-    def _epoch_raised(self, fact: f.EpochRaised, at: float) -> None:
-        worker = self.worker(fact.worker)
-        if fact.epoch <= worker.epoch:
-            raise IllegalFact(f"{worker.name}: epoch {fact.epoch} after {worker.epoch}")
-        worker.reverts += worker.epoch > 0 and not worker.reverting  # the first epoch is no revert
-        worker.epoch, worker.epoch_open, worker.reverting = fact.epoch, False, False
-        worker.left_published.clear()
-
-    def _epoch_opened(self, fact: f.EpochOpened, at: float) -> None:
-        self.worker(fact.worker).epoch_open = True
-
-    def _worker_out(self, fact: f.WorkerOut, at: float) -> None:
-        self._move_worker(fact, fact.worker).reason = fact.reason
-
-    def _worker_unfit(self, fact: f.WorkerUnfit, at: float) -> None:
-        before = self.worker(fact.worker).state
-        worker = self._move_worker(fact, fact.worker)
-        worker.reason = fact.reason
-        if before is not WorkerState.UNFIT:
-            worker.was_on_probation = before is WorkerState.PROBATION
-            worker.restarts += 1
-
-    def _recovery_started(self, fact: f.RecoveryStarted, at: float) -> None:
-        worker = self._move_worker(fact, fact.worker)
-        worker.recovery, worker.reason = fact.action, fact.reason
-        worker.restarts += 1
-        worker.reverting = worker.reverting or fact.action is RecoveryAction.RESTORE
-        worker.left_published.clear()  # what stayed published is released (law 5 of share_layout.md)
-
-    def _worker_recovered(self, fact: f.WorkerRecovered, at: float) -> None:
-        passed = self.worker(fact.worker).state is WorkerState.PROBATION
-        worker = self._move_worker(fact, fact.worker)
-        if passed:
-            worker.losses = worker.probations = worker.restarts = 0
-        worker.recovery, worker.reason = None, ""
-
-    def _worker_quarantined(self, fact: f.WorkerQuarantined, at: float) -> None:
-        worker = self.worker(fact.worker)
-        worker.probations += worker.state is WorkerState.PROBATION
-        self._move_worker(fact, fact.worker)
-        worker.back_off_s, worker.reason, worker.recovery = fact.back_off_s, fact.reason, None
-
-    def _probation_began(self, fact: f.ProbationBegan, at: float) -> None:
-        worker = self._move_worker(fact, fact.worker)
-        worker.losses = worker.restarts = 0
-        worker.reverts = max(0, worker.reverts - 1)
-
     # ------------------------------------------------------------------------------------------------------ look-ups
 
     def trial(self, genome: int, number: int) -> Trial:
@@ -360,9 +316,8 @@ class Farm:
         return self.genomes[genome - 1].trials[number - 1]
 
     def worker(self, name: str) -> Worker:
-        """A worker of the configuration, or one that an earlier configuration had."""
-        known = self.workers.get(name)
-        return known if known is not None else self.retired.setdefault(name, Worker(name))
+        """A worker of this farm, or one that it had earlier."""
+        return self._members.find(name)
 
     def _attempt(self, attempt_id: str) -> Attempt:
         if attempt_id not in self.attempts:
@@ -375,14 +330,6 @@ class Farm:
             raise IllegalFact(f"{kind_of(fact)} in state {trial.state}\n{self.story(trial)}")
         trial.state = after
         self.pending.update(trial)
-
-    def _move_worker(self, fact: Fact, name: str) -> Worker:
-        worker = self.worker(name)
-        after = WORKER_TABLE.get((worker.state, type(fact)))
-        if after is None:
-            raise IllegalFact(f"{kind_of(fact)} for {name} in state {worker.state} ({worker.reason})")
-        worker.state = after
-        return worker
 
 
 _FOLDS: dict[type[Fact], Callable[[Farm, Any, float], None]] = {
@@ -404,12 +351,4 @@ _FOLDS: dict[type[Fact], Callable[[Farm, Any, float], None]] = {
     f.TrialSettled: Farm._trial_settled,
     f.TrialReopened: Farm._trial_reopened,
     f.GenomeReopened: Farm._genome_reopened,
-    f.EpochRaised: Farm._epoch_raised,
-    f.EpochOpened: Farm._epoch_opened,
-    f.WorkerOut: Farm._worker_out,
-    f.WorkerUnfit: Farm._worker_unfit,
-    f.RecoveryStarted: Farm._recovery_started,
-    f.WorkerRecovered: Farm._worker_recovered,
-    f.WorkerQuarantined: Farm._worker_quarantined,
-    f.ProbationBegan: Farm._probation_began,
 }

@@ -34,6 +34,10 @@ class WorkerState(enum.StrEnum):
     OUT = "out"  #: takes no further part in this run
 
 
+class IllegalFact(AssertionError):
+    """A fact that the current state does not allow: a defect of this program. Its text has the trial's history."""
+
+
 _P, _A, _S = TrialState
 #: (state of the trial, fact) -> next state. A settlement may follow the end of an attempt at once.
 TRIAL_TABLE: dict[tuple[TrialState, type[Fact]], TrialState] = {
@@ -227,10 +231,16 @@ class Worker:
     restarts: int = 0  #: recovery actions since it last finished an attempt
     probations: int = 0  #: failed ones since it last recovered
     was_on_probation: bool = False  #: when it became unfit
+    drained: bool = False  #: gets no more attempts, and its machine is left to the user
     recovery: RecoveryAction | None = None
     reverting: bool = False  #: a restore was requested, and no epoch has begun since
     back_off_s: float = 0.0
     reason: str = ""
+
+    def reset(self) -> None:
+        """Forgets its losses and what was done about them: a host has started, or it has joined."""
+        self.state, self.recovery, self.reason = WorkerState.READY, None, ""
+        self.losses = self.restarts = self.probations = self.unexpected = self.reverts = 0
 
     def begin_run(self) -> None:
         """Forgets what it had of an earlier run, of which it holds nothing."""

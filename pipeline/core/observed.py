@@ -99,6 +99,14 @@ class Observed:
             # A host restart makes every publication uncertain; the next listing decides (law 3 of share_layout.md).
             self.workers[name].unconfirmed = set(worker.wanted)
 
+    def admit(self, name: str) -> None:
+        """Begins to observe a worker that has joined; its silence is counted from now."""
+        self.workers[name] = ObservedWorker(seen_alive_at=self.time)
+
+    def dismiss(self, name: str) -> None:
+        """Forgets a worker that has left."""
+        del self.workers[name]
+
     def update(self, farm: Farm, observation: Observation) -> None:
         """Applies the observation of one tick."""
         self.time += min(max(observation.now - self._now, 0.0), self._limits.silence_limit_s / 4)

@@ -14,7 +14,9 @@ class PendingReason(enum.StrEnum):
     QUEUED_FIRST = "queued_first"  #: its attempt is the first in its worker's queue
     QUEUED = "queued"  #: another attempt is before it there
     WORKER_RECOVERING = "worker_recovering"  #: its attempt is in the queue of a worker that is being recovered
+    NO_WORKERS = "no_workers"  #: no worker has joined yet
     ALL_WORKERS_OUT = "all_workers_out"  #: every worker is out
+    ALL_WORKERS_DRAINED = "all_workers_drained"  #: every worker that is not out is drained
     NO_WORKER_READY = "no_worker_ready"  #: the workers that are left are recovering or quarantined
     NO_SHARE_READY = "no_share_ready"  #: no ready worker's share carries its epoch's `host.json` yet
     OTHER_TRIAL_FIRST = "other_trial_first"  #: another trial of its genome failed and is tried again first
@@ -46,10 +48,16 @@ def _queued_reason(farm: Farm, attempt: Attempt) -> PendingReason:
 
 def _unassigned_reason(farm: Farm, trial: Trial, depth: Mapping[str, int]) -> PendingReason:
     usable = farm.usable()
-    active = [worker for worker in usable if worker.state in (WorkerState.READY, WorkerState.PROBATION)]
+    active = [
+        worker for worker in usable if not worker.drained and worker.state in (WorkerState.READY, WorkerState.PROBATION)
+    ]
     ready = [worker for worker in active if worker.epoch_open]
+    if not farm.workers:
+        return PendingReason.NO_WORKERS
     if not usable:
         return PendingReason.ALL_WORKERS_OUT
+    if all(worker.drained for worker in usable):
+        return PendingReason.ALL_WORKERS_DRAINED
     if not active:
         return PendingReason.NO_WORKER_READY
     if not ready:

@@ -79,7 +79,7 @@ def _room(worker: Worker, depth: int) -> int:
 
 def room_for_trials(farm: Farm, observed: Observed, queues: Queues) -> int:
     """How many trials are to be open so that every queue is full, and one more for each worker waits; at least one."""
-    return max(1, sum(queues.depth_of(observed, worker) + 1 for worker in farm.usable()))
+    return max(1, sum(queues.depth_of(observed, worker) + 1 for worker in farm.usable() if not worker.drained))
 
 
 def may_gather_results(farm: Farm) -> bool:

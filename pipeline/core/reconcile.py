@@ -45,7 +45,8 @@ def _machine_actions(worker: Worker, observed: Observed) -> list[ShareAction | M
     # Scan before the first start: collect what an earlier agent left before a new one cleans up.
     looked = seen.scanned or (seen.machine.boots and seen.unknown)  # the share of a machine that is off is off
     first = not seen.machine_started and seen.machine.state is MachineState.OFF and looked
-    return [MachineAction(worker.name, None)] if first and not seen.at_rest else []
+    is_ours = not (seen.at_rest or worker.drained)  # the user may have switched off the machine of a drained worker
+    return [MachineAction(worker.name, None)] if first and is_ours else []
 
 
 def _evidence(worker: Worker, seen: ObservedWorker) -> WorkerEvidence:

@@ -33,6 +33,9 @@ def check_worker(tx: Transaction, worker: Worker) -> None:
     """
     if tx.observed.workers[worker.name].at_rest:
         return
+    if worker.drained:
+        _check_drained(tx, worker)
+        return
     match worker.state:
         case WorkerState.READY | WorkerState.UNFIT:
             _check_ready(tx, worker)
@@ -42,6 +45,14 @@ def check_worker(tx: Transaction, worker: Worker) -> None:
             _check_quarantined(tx, worker)
         case WorkerState.PROBATION:
             _check_probation(tx, worker)
+
+
+def _check_drained(tx: Transaction, worker: Worker) -> None:
+    """Gives up what it still plays if it falls silent; its machine is left to the user, who may work on it."""
+    seen = tx.observed.workers[worker.name]
+    _give_up_if_silent(tx, worker)
+    if worker.state is WorkerState.RECOVERING and _alive_since_recovery(worker, seen):
+        tx.add(WorkerRecovered(worker=worker.name))  # after a restart that the user asked for
 
 
 def _check_ready(tx: Transaction, worker: Worker) -> None:
@@ -169,15 +180,21 @@ def _alive_since_recovery(worker: Worker, seen: ObservedWorker) -> bool:
     return seen.alive and seen_at > seen.recovery_at
 
 
+def useful_actions(machine: MachineStatus | None) -> list[RecoveryAction]:
+    """The recovery actions that can work on a machine in its state, least disruptive first."""
+    if machine is None:
+        return []
+    useless = _USELESS_ACTIONS.get(machine.state, set()) if machine.boots else set()
+    return [action for action in machine.actions if action not in useless]
+
+
 def _escalate(tx: Transaction, worker: Worker, last: RecoveryAction | None, reason: str) -> None:
     """Requests the machine's next recovery action; without one the worker is quarantined."""
     seen = tx.observed.workers[worker.name]
     machine = seen.machine
-    useless = _USELESS_ACTIONS.get(machine.state, set()) if machine is not None and machine.boots else set()
-    actions = [action for action in machine.actions if action not in useless] if machine is not None else []
     harder = [
         action
-        for action in actions
+        for action in useful_actions(machine)
         if last is None or list(RecoveryAction).index(action) > list(RecoveryAction).index(last)
     ]
     if not harder or (worker.restarts >= tx.limits.restarts_max):

@@ -18,7 +18,7 @@ def check_rest(tx: Transaction, worker: Worker) -> None:
     """Notes what became of a machine that was put to rest or woken; called at every sweep, before `check_worker`."""
     seen = tx.observed.workers[worker.name]
     machine = seen.machine
-    if tx.limits.idle_after_s is None or machine is None or not machine.boots:
+    if tx.limits.idle_after_s is None or machine is None or not machine.boots or worker.drained:
         return
     if seen.woken_at is not None:
         _check_woken(tx, worker, seen)
@@ -74,7 +74,7 @@ def _room_to_wake(tx: Transaction) -> int:
     """How many more machines may be awake: all but the spare ones, not counting those whose workers cannot play."""
     seen_of = tx.observed.workers
     machines = [w for w in tx.farm.workers.values() if (m := seen_of[w.name].machine) is not None and m.boots]
-    able = sum(w.state is WorkerState.READY and not seen_of[w.name].at_rest for w in machines)
+    able = sum(w.state is WorkerState.READY and not w.drained and not seen_of[w.name].at_rest for w in machines)
     return len(machines) - tx.limits.spare - able
 
 
@@ -82,14 +82,15 @@ def can_wake(worker: Worker, seen: ObservedWorker) -> bool:
     """Whether a worker's machine is at rest, and may be started now."""
     machine = seen.machine
     is_off = machine is not None and machine.state is MachineState.OFF and not machine.busy
-    return seen.at_rest and is_off and seen.power_due is None and worker.state is not WorkerState.OUT
+    may_play = worker.state is not WorkerState.OUT and not worker.drained
+    return seen.at_rest and is_off and seen.power_due is None and may_play
 
 
 def coming_back(tx: Transaction) -> list[Worker]:
     """The workers that are waking, or that are woken for a trial that waits: at once if their machine is at rest, and
     as soon as it is if it has just been put there.
     """
-    ready = [worker for worker in tx.farm.workers.values() if worker.state is WorkerState.READY]
+    ready = [w for w in tx.farm.workers.values() if w.state is WorkerState.READY and not w.drained]
     seen_of, has_room = tx.observed.workers, _room_to_wake(tx) > 0
     return [w for w in ready if seen_of[w.name].woken_at is not None or (has_room and seen_of[w.name].at_rest)]
 
@@ -101,7 +102,8 @@ def _is_idle(tx: Transaction, worker: Worker, seen: ObservedWorker) -> bool:
     is_heard = seen.readable and seen.alive and seen.loading_since is None and not tx.observed.is_silent(worker.name)
     is_back = seen.woken_at is None  # until then it counts as waking, in place of another one
     holds = worker.wanted or worker.left_published or seen.starts or seen.claims or seen.answers
-    return worker.state in _MAY_REST and worker.epoch_open and is_up and is_heard and is_back and not holds
+    may_rest = worker.state in _MAY_REST and not worker.drained
+    return may_rest and worker.epoch_open and is_up and is_heard and is_back and not holds
 
 
 def _wake(tx: Transaction, seen: ObservedWorker) -> None:

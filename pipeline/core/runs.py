@@ -17,8 +17,6 @@ from pipeline.core.facts import (
     AttemptEnded,
     AttemptIssued,
     Entry,
-    EpochOpened,
-    EpochRaised,
     EvaluatorAccepted,
     Fact,
     GenomeAdded,
@@ -29,6 +27,7 @@ from pipeline.core.facts import (
     RunOpened,
     RunSettings,
     TrialReopened,
+    WorkerFact,
 )
 from pipeline.core.farm import Farm
 from pipeline.core.model import Attempt, Genome, GenomeFile, TrialState
@@ -56,10 +55,10 @@ def generation_number(given: object) -> int:
 
 
 def replay(entries: Iterable[Entry], farm: Farm, generation: int) -> None:
-    """Applies the ledger to a new farm: all of one generation, and of others what the shares depend on."""
+    """Applies the ledger to a new farm: all of one generation, and of others what all of them depend on."""
     for entry in entries:
         fact = entry.fact
-        if entry.generation == generation or isinstance(fact, EpochRaised | EpochOpened):
+        if entry.generation == generation or isinstance(fact, WorkerFact):
             farm.evolve(fact, entry.at)
         elif isinstance(fact, AttemptIssued):
             worker = farm.worker(fact.worker)

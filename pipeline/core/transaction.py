@@ -13,6 +13,7 @@ from pipeline.core.facts import (
     GenomePoisoned,
     Settlement,
     TrialSettled,
+    WorkerLeft,
     WorkerOut,
 )
 from pipeline.core.farm import Farm
@@ -109,8 +110,17 @@ class Transaction:
             self._settle_poison(genome)
 
     def exclude_worker(self, worker: str, reason: str) -> None:
-        """Excludes a worker. A genome that took the only other one down may be poison from now on."""
+        """Excludes a worker from this run."""
         self.add(WorkerOut(worker=worker, reason=reason))
+        self._settle_new_poison()
+
+    def remove_worker(self, worker: str, reason: str) -> None:
+        """Removes a worker, which holds nothing, from the farm."""
+        self.add(WorkerLeft(worker=worker, reason=reason))
+        self._settle_new_poison()
+
+    def _settle_new_poison(self) -> None:
+        """Looks for poison: a genome that took the only other worker down may be it, now that one is missing."""
         for genome in self.farm.genomes:
             is_open = any(trial.state is not TrialState.SETTLED for trial in genome.trials)
             if genome.charges and is_open and self._is_poison(genome):

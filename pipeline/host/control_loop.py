@@ -6,12 +6,12 @@ Threads: one calls all methods; the others only use `Wakeups`.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.core.deployment import NO_DEPLOYMENTS
 from pipeline.core.dispatcher import decide
-from pipeline.core.facts import Fact, ResultUnexpected
+from pipeline.core.facts import Fact, ResultUnexpected, WorkerLeft
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.model import WorkerState
@@ -22,6 +22,7 @@ from pipeline.core.reconcile import plan
 from pipeline.core.requests import MachineAction, ShareAction, scan_request
 from pipeline.core.reuse import EarlierResults
 from pipeline.core.share_problems import FLOODED, in_words
+from pipeline.core.worker_requests import NO_REQUESTS, joining_worker
 from pipeline.errors import HostError
 from pipeline.host.ports import Ports
 from pipeline.host.recorder import Recorder
@@ -54,6 +55,7 @@ class ControlLoop:
         self.is_open = False  #: whether more genomes may join; a run that is open does not finish
         self.earlier: EarlierResults | None = None  #: whose results count again in the open generation
         self.deployments = NO_DEPLOYMENTS  #: the evaluators that workers with other ones get
+        self.requests = NO_REQUESTS  #: what the user asks for single workers, carried out at each sweep
         self._ports, self._wakeups = ports, wakeups
         self._recorder = Recorder(ports.ledger, ports.archive, ports.event_log)
         self._turns = {worker: _ShareTurn() for worker in sorted(farm.workers)}
@@ -84,7 +86,16 @@ class ControlLoop:
         """
         observation = self._observe()
         with self._recorder.commit():
-            tx = decide(self.farm, self.observed, observation, self.limits, self.queues, self.earlier, self.deployments)
+            tx = decide(
+                self.farm,
+                self.observed,
+                observation,
+                self.limits,
+                self.queues,
+                self.earlier,
+                self.deployments,
+                self.requests,
+            )
             if tx.facts:
                 self._recorder.record(self.farm, tx.facts, observation.wall, tx.results)
         pending = {worker for worker, turn in self._turns.items() if turn.action_pending}
@@ -93,6 +104,7 @@ class ControlLoop:
         self._reconcile(tx.touched | pending | (self.farm.workers.keys() if observation.sweep else set()))
         self._recorder.discard_fetched(observation.scans)
         self._warn_of_floods(tx.facts)
+        self._forget_workers(tx.facts)
         return tx.facts
 
     def record(self, facts: list[Fact]) -> None:
@@ -113,9 +125,33 @@ class ControlLoop:
         """Performs the share actions that follow from facts recorded outside a tick."""
         self._reconcile(self.farm.workers, shares_only=True)
 
-    def switch_farm(self, farm: Farm) -> None:
-        """Continues with another generation of the same farm; rescans every share."""
+    def admit(self, name: str) -> list[Fact]:
+        """Records that a worker joins, whose share the executor knows already; returns the facts. Raises HostError."""
+        self._turns[name] = _ShareTurn()
+        self.observed.admit(name)
+        facts = joining_worker(self.farm, name)
+        self.record(facts)
+        return facts
+
+    def _forget_workers(self, facts: Iterable[Fact]) -> None:
+        """Forgets the workers that left with these facts, and removes the start signals that they have left."""
+        for name in (fact.worker for fact in facts if isinstance(fact, WorkerLeft)):
+            seen = self.observed.workers[name]
+            if seen.starts | seen.payloads and seen.readable and not self._ports.executor.is_busy(name):
+                self._ports.executor.submit(ShareAction(name, remove=tuple(sorted(seen.starts | seen.payloads))))
+            self.observed.dismiss(name)
+            del self._turns[name]
+            self._scans = [scan for scan in self._scans if scan.worker != name]
+
+    def switch_farm(self, farm: Farm, begin_with: Sequence[Fact] = ()) -> None:
+        """Continues with another generation of the same farm, and records these facts; rescans every share.
+
+        Raises:
+            HostError: the facts cannot be recorded.
+        """
         before, self.farm = self.observed, farm
+        if begin_with:
+            self.record([*begin_with])
         self.observed = Observed(farm, self.limits, self._ports.clock.monotonic())
         for name, worker in farm.workers.items():  # also of a machine that is just being saved
             self.observed.workers[name].at_rest = before.workers[name].at_rest and not worker.wanted
@@ -146,12 +182,12 @@ class ControlLoop:
             nonce=ports.clock.nonce(),
             sweep=due.sweep,
             is_open=self.is_open,
-            scans=scans + (ports.executor.timed_out() if due.sweep else []),
+            scans=scans + ([s for s in ports.executor.timed_out() if s.worker in self._turns] if due.sweep else []),
             machines=ports.machines.status() if due.sweep else {},
         )
 
     def _mark_due(self, due: Due) -> None:
-        for worker in due.scans:
+        for worker in due.scans & self._turns.keys():  # without those that have left meanwhile
             # A flood of files is a flood of notifications; the polls are enough there, and leave time to other shares.
             if not self.observed.is_flooded(self.farm.workers[worker]):
                 self._turns[worker].scan_due = True
@@ -181,7 +217,8 @@ class ControlLoop:
         for response in self._ports.executor.completed():
             if response.fatal:
                 raise HostError(f"{response.fatal}; run again")
-            turn = self._turns[response.worker]
+            if (turn := self._turns.get(response.worker)) is None:
+                continue  # of a worker that has left meanwhile
             self._report(response)
             turn.failed = turn.failed or bool(response.error)
             self.observed.note_removed(response.worker, response.removed)
@@ -202,7 +239,8 @@ class ControlLoop:
 
     def _warn_of_floods(self, facts: Iterable[Fact]) -> None:
         """Warns of each share that became flooded with these facts."""
-        for name in {fact.worker for fact in facts if isinstance(fact, ResultUnexpected)}:
+        flooding = {fact.worker for fact in facts if isinstance(fact, ResultUnexpected)}
+        for name in flooding & self.farm.workers.keys():
             if self.observed.is_flooded(self.farm.workers[name]):
                 log.warning("%s: %s", name, in_words(FLOODED))
 

@@ -216,7 +216,7 @@ class GenerationOpener:
         return outputs
 
     def _starting_facts(self) -> list[Fact]:
-        started = HostStarted(pid=os.getpid(), workers=len(self._config.worker_names()), boot_id=boot_id())
+        started = HostStarted(pid=os.getpid(), workers=len(self._farm.workers), boot_id=boot_id())
         # Attempts on workers that are no longer configured will never be played.
         return [started, *rules.withdrawals(self._farm, "no longer configured", self._farm.retired)]
 

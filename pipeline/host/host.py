@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from inbox_agent.protocol.files import ShareFiles
@@ -25,6 +24,7 @@ from pipeline.core.farm import Farm
 from pipeline.core.model import Genome, WorkerState
 from pipeline.core.params import Params
 from pipeline.core.queues import may_gather_results
+from pipeline.core.worker_requests import restored_workers
 from pipeline.errors import InputError, disk_errors
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.disk_watch import DiskWatch
@@ -136,12 +136,12 @@ class Host:
             self.loop.reconcile_shares()
         if self._loaded and generation and not self.ledger.has(generation):
             return  # nothing to replay; the loaded farm has the facts that shares depend on
-        farm = Farm(self.ledger.farm_id, self.config.worker_names())
+        farm = Farm(self.ledger.farm_id, self._parts.membership.names())
         self._fitness = FitnessHistory(self.config.generation.direction)
         with without_collector():
             rules.replay(self._fitness.watch(self.ledger.entries()), farm, generation)
         self._fitness.condense(generation)
-        self.loop.switch_farm(farm)
+        self.loop.switch_farm(farm, restored_workers(farm, self._parts.membership.names()))
         self._loaded = True
 
     def begin(
@@ -242,7 +242,7 @@ class Host:
         self.loop.deployments = self._parts.deployments.read()
         timers, deadline = self._running_timers(), time.monotonic() + timeout_s
         while True:
-            self.loop.tick()
+            self._tick()
             if is_done() or self._stop.is_set() or time.monotonic() >= deadline:
                 return
             timers.poll_fast(bool(self.loop.workers_to_poll_fast()))
@@ -265,7 +265,7 @@ class Host:
         self._open_machines()
         self._parts.wakeups.request_poll()
         self._parts.wakeups.request_sweep()
-        facts = self.loop.tick()
+        facts = self._tick()
         self._count(facts)
         self._parts.hooks.notify(facts, self.farm)
         if self._parts.live_status.is_due:
@@ -302,9 +302,7 @@ class Host:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     # -------------------------------------------------------------------------------------------------------- inside
@@ -320,7 +318,7 @@ class Host:
         parts, progress_due = self._parts, 0.0
         self._silence.begin()
         while True:
-            facts = [*self._join(), *self.loop.tick()]
+            facts = [*self._join(), *self._tick()]
             self._count(facts)
             finished = self.is_finished
             if finished:  # before callbacks and hooks, which may read them
@@ -348,6 +346,13 @@ class Host:
             if parts.live_status.is_due:
                 parts.live_status.write(self.progress())
             parts.wakeups.wait(min(outputs.wait_s, self._wait_s()), GATHER_S if may_gather_results(self.farm) else 0.0)
+
+    def _tick(self) -> list[Fact]:
+        """One tick, with the workers that join or leave; returns the facts."""
+        joined = self._parts.membership.update()
+        facts = self.loop.tick()
+        self._parts.membership.note(facts)
+        return [*joined, *facts]
 
     def _running_timers(self) -> Timers:
         """Opens the connections to machines and starts the timers, once."""

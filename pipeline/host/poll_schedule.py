@@ -47,10 +47,19 @@ class PollSchedule:
     def __init__(
         self, shares: Mapping[str, Notifying], silence_limit_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._shares, self._clock = shares, clock
+        self._shares, self._clock = dict(shares), clock
         self._busy_s = min(BUSY_POLL_S, silence_limit_s / 6)
         self._idle_s = min(IDLE_POLL_S, silence_limit_s * 0.4)
         self._scanned_at: dict[str, float] = {}
+
+    def add(self, worker: str, share: Notifying) -> None:
+        """Adds a share that may be scanned less often."""
+        self._shares[worker] = share
+
+    def remove(self, worker: str) -> None:
+        """Removes a share; does nothing if it has none."""
+        self._shares.pop(worker, None)
+        self._scanned_at.pop(worker, None)
 
     def due(self, farm: Farm, observed: Observed) -> set[str]:
         """Workers with shares that this poll must scan; it may skip those with a certain state and a recent scan."""

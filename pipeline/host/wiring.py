@@ -4,7 +4,7 @@ Owns: which part knows which, and the order in which they are closed: the revers
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
@@ -19,9 +19,11 @@ from pipeline.core.farm import Farm
 from pipeline.core.queues import Queues
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.hooks import Hooks
+from pipeline.host.membership import Membership
 from pipeline.host.poll_schedule import Notifying, PollSchedule, WatchedFolder
 from pipeline.host.ports import Ports, SystemClock
 from pipeline.host.wakeups import Wakeups
+from pipeline.host.worker_links import OpenShare, WorkerLinks
 from pipeline.machines.boot_queue import BootQueue
 from pipeline.machines.connections import machines_of, smb_access
 from pipeline.machines.controller import WATCH_INTERVAL_S, MachineController
@@ -56,9 +58,10 @@ class Parts:
     local_workers: LocalWorkers
     machine_controller: MachineController | None
     smb: dict[str, SmbFiles]  #: by worker
-    shares: dict[str, ShareFiles]  #: by worker, those of `smb` included
+    shares: Mapping[str, ShareFiles]  #: by worker, those of `smb` included
     loop: ControlLoop
     folder_watcher: FolderWatcher
+    membership: Membership
 
 
 def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack) -> Parts:
@@ -83,27 +86,22 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack) 
         stack.callback(machine_controller.close)
 
     folders = {**local_workers.shares, **{w.name: root / w.place for w in config.worker if w.unc is None}}
-    smb = _smb_files(root, config, machine_controller, wakeups)
-    shares = _open_shares(folders, smb, stack)
     archive, deployments = Archive(paths, config.limits.set_aside_bytes_max), DeploymentStore(paths)
     archive.clear_incoming()
-    executes = _execute_requests(config, ledger.farm_id, paths, shares, snapshots, deployments)
-    executor = stack.enter_context(closing(ShareExecutor(executes, {w.name for w in config.worker}, wakeups.wake)))
-    outboxes = {name: path / OUTBOX for name, path in folders.items()}
-    folder_watcher = stack.enter_context(closing(FolderWatcher(outboxes, wakeups.notify, suffixes=ANSWERS)))
-    by_path = {w.name: WatchedFolder(folder_watcher, w.name) for w in config.worker if w.unc is None}
-    notifying: dict[str, Notifying] = {**smb, **by_path}
+    client = _client_maker(config, ledger.farm_id, paths, snapshots, deployments)
+    links = _worker_links(root, config, folders, client, _smb_files(root, config, machine_controller, wakeups), wakeups)
+    stack.callback(links.close)
     ports = Ports(
         ledger=ledger,
         archive=archive,
         event_log=event_log,
-        executor=executor,
+        executor=links.executor,
         machines=_machine_pools(config, local_workers, machine_controller),
-        poll_schedule=PollSchedule(notifying, config.limits.silence_limit_s),
+        poll_schedule=links.poll_schedule,
         clock=SystemClock(),
     )
-    queues = Queues(depth=config.queue_depths(), local=frozenset(config.local_names()))
-    loop = ControlLoop(Farm(ledger.farm_id, config.worker_names()), config.core_limits(), queues, ports, wakeups)
+    farm = Farm(ledger.farm_id, config.worker_names())
+    loop = ControlLoop(farm, config.core_limits(), links.queues, ports, wakeups)
     return Parts(
         wakeups=wakeups,
         ledger=ledger,
@@ -114,18 +112,52 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack) 
         hooks=hooks,
         local_workers=local_workers,
         machine_controller=machine_controller,
-        smb=smb,
-        shares=shares,
+        smb=links.smb,
+        shares=links.shares,
         loop=loop,
-        folder_watcher=folder_watcher,
+        folder_watcher=links.folder_watcher,
+        membership=Membership(paths, config, loop, links),
     )
 
 
-def _open_shares(folders: Mapping[str, Path], smb: Mapping[str, SmbFiles], stack: ExitStack) -> dict[str, ShareFiles]:
-    local = {name: LocalFiles(path) for name, path in folders.items()}
-    for close in [files.close for files in smb.values()] + [files.close for files in local.values()]:
-        stack.callback(close)
-    return {**local, **smb}
+def _client_maker(
+    config: Config, farm_id: str, paths: ProjectPaths, snapshots: Snapshots, deployments: DeploymentStore
+) -> Callable[[str, ShareFiles], ExecuteRequest]:
+    """What makes the executing end of a worker's share; all shares have one room for artifacts."""
+    room = ArtifactRoom(config.limits, (paths.state, paths.all_results))
+
+    def client(name: str, files: ShareFiles) -> ExecuteRequest:
+        incoming, archive = paths.incoming / name, deployments.archive
+        return ShareClient(name, farm_id, files, incoming, snapshots.content, room, archive=archive).execute
+
+    return client
+
+
+def _worker_links(
+    root: Path,
+    config: Config,
+    folders: Mapping[str, Path],
+    client: Callable[[str, ShareFiles], ExecuteRequest],
+    smb: dict[str, SmbFiles],
+    wakeups: Wakeups,
+) -> WorkerLinks:
+    shares: dict[str, OpenShare] = {**{name: LocalFiles(path) for name, path in folders.items()}, **smb}
+    executes = {name: client(name, files) for name, files in shares.items()}
+    outboxes = {name: path / OUTBOX for name, path in folders.items()}
+    folder_watcher = FolderWatcher(outboxes, wakeups.notify, suffixes=ANSWERS)
+    by_path = {w.name: WatchedFolder(folder_watcher, w.name) for w in config.worker if w.unc is None}
+    notifying: dict[str, Notifying] = {**smb, **by_path}
+    return WorkerLinks(
+        root=root,
+        client=client,
+        shares=shares,
+        smb=smb,
+        executor=ShareExecutor(executes, {w.name for w in config.worker}, wakeups.wake),
+        folder_watcher=folder_watcher,
+        poll_schedule=PollSchedule(notifying, config.limits.silence_limit_s),
+        queues=Queues(depth=config.queue_depths(), local=frozenset(config.local_names())),
+        wakeups=wakeups,
+    )
 
 
 def _machine_controller(root: Path, config: Config, wakeups: Wakeups) -> MachineController | None:
@@ -156,23 +188,6 @@ def _machine_pools(
     if machine_controller is not None:
         pools |= dict.fromkeys(config.machine_of(), machine_controller)
     return MachinePools(pools)
-
-
-def _execute_requests(
-    config: Config,
-    farm_id: str,
-    paths: ProjectPaths,
-    shares: Mapping[str, ShareFiles],
-    snapshots: Snapshots,
-    deployments: DeploymentStore,
-) -> dict[str, ExecuteRequest]:
-    room = ArtifactRoom(config.limits, (paths.state, paths.all_results))
-    return {
-        name: ShareClient(
-            name, farm_id, files, paths.incoming / name, snapshots.content, room, archive=deployments.archive
-        ).execute
-        for name, files in shares.items()
-    }
 
 
 def _smb_files(

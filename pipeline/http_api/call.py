@@ -56,9 +56,10 @@ class ApiCall:
     submissions: SubmissionGroups | None  #: as `farm`
     token: TokenRecord | None = None
     is_over: Callable[[], bool] = lambda: False  #: whether what takes long is to end
-    generation: int | None = None  #: for the audit log, as the next two
+    generation: int | None = None  #: for the audit log, as the next three
     genomes: int = 0
     genome: str = ""
+    worker: str = ""
 
     @property
     def control(self) -> FarmOperations:
@@ -85,6 +86,11 @@ class ApiCall:
         """The generation in the path."""
         self.generation = self.arguments.number()
         return self.generation
+
+    def worker_name(self) -> str:
+        """The worker in the path."""
+        self.worker = self.arguments.worker()
+        return self.worker
 
     def new_name(self) -> str:
         """A name in the path that a new genome may have. Raises Problem."""

@@ -99,6 +99,27 @@ async def stop(call: ApiCall) -> Response:
     return call.answer(await call.change(lambda: call.control.stop_generation(number)))
 
 
+async def drain_worker(call: ApiCall) -> Response:
+    """Gives a worker no more attempts, within seconds; it finishes its game."""
+    worker = call.worker_name()
+    await _no_body(call)
+    return call.answer(await call.change(lambda: call.control.drain_worker(worker)), 202)
+
+
+async def return_worker(call: ApiCall) -> Response:
+    """Gives a drained worker attempts again, within seconds."""
+    worker = call.worker_name()
+    await _no_body(call)
+    return call.answer(await call.change(lambda: call.control.return_worker(worker)), 202)
+
+
+async def restart_worker(call: ApiCall) -> Response:
+    """Restarts a worker's machine, or the agent of a local one. What it plays is played again by another."""
+    worker = call.worker_name()
+    await _no_body(call)
+    return call.answer(await call.change(lambda: call.control.restart_worker(worker)), 202)
+
+
 async def reopen_failed(call: ApiCall) -> Response:
     """Plays the failed genomes of a finished generation once more."""
     number = call.number()

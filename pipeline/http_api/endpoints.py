@@ -10,6 +10,7 @@ from pipeline.control.operations import (
     ProjectStatus,
     SubmissionAnswer,
     SubmissionAnswers,
+    WorkerStatus,
 )
 from pipeline.core.access import AccessScope
 from pipeline.http_api import changing, reading
@@ -111,6 +112,19 @@ ENDPOINTS = (
             ("close", changing.close, SUBMIT),
             ("stop", changing.stop, CONTROL),
             ("reopen-failed", changing.reopen_failed, CONTROL),
+        )
+    ),
+    *(
+        ApiEndpoint(
+            *("POST", f"/workers/{{worker}}/{word}", handler, CONTROL, WorkerStatus),
+            (given.WORKER,),
+            statuses=(202,),
+            problems=(404, 409),
+        )
+        for word, handler in (
+            ("drain", changing.drain_worker),
+            ("return", changing.return_worker),
+            ("restart", changing.restart_worker),
         )
     ),
     ApiEndpoint(

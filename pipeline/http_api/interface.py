@@ -139,6 +139,7 @@ class Interface:
                 generation=call.generation,
                 genomes=call.genomes,
                 genome=call.genome,
+                worker=call.worker,
                 status=outcome.status,
                 outcome=outcome.word,
             ),

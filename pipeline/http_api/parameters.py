@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from inbox_agent.protocol.layout import Setting
 from pipeline.core.runs import GENERATION_MAX
+from pipeline.core.workers import WORKER_NAME
 from pipeline.http_api.problems import bad_input
 
 WAIT_S_MAX = 30.0
@@ -61,6 +62,13 @@ FILE = Parameter(
     "path",
     "The name of an artifact.",
     {"type": "string", "pattern": _FILE.pattern},
+    is_required=True,
+)
+WORKER = Parameter(
+    "worker",
+    "path",
+    "The worker's name.",
+    {"type": "string", "pattern": f"^{WORKER_NAME.pattern}$"},
     is_required=True,
 )
 AFTER = Parameter("after", "query", "`next` of the page before.", whole(0, _AFTER_MAX, 0))
@@ -212,6 +220,13 @@ class Arguments:
         if not _FILE.fullmatch(text := str(self._request.path_params[FILE.name])):
             raise bad_input(f"{text[:64]}: expected the name of an artifact, of lower-case letters, digits and ._-")
         return text
+
+    def worker(self) -> str:
+        """The worker's name in the path."""
+        name = str(self._request.path_params[WORKER.name])
+        if not WORKER_NAME.fullmatch(name):
+            raise bad_input(f"the worker {name[:64]}: letters, digits, - and _ only, at most 63")
+        return name
 
     def _text(self, parameter: Parameter) -> str | None:
         if parameter.place == "query":

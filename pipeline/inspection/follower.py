@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core.facts import DatedFact
-from pipeline.core.farm import Farm, IllegalFact
+from pipeline.core.farm import Farm
+from pipeline.core.model import IllegalFact
 from pipeline.errors import PipelineError
 from pipeline.inspection.current_reader import CurrentReader
 from pipeline.inspection.project_reader import ProjectReader

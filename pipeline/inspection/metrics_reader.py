@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from inbox_agent.identity import agent_version
-from pipeline.core.farm import IllegalFact
+from pipeline.core.model import IllegalFact
 from pipeline.errors import PipelineError
 from pipeline.inspection.current_reader import CurrentReader
 from pipeline.inspection.project_reader import ProjectReader

@@ -5,6 +5,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from inbox_agent.protocol.layout import SETTINGS_MAX, Name, Setting
+from pipeline.core.workers import WORKER_NAME
 
 PAGE_MAX = 500
 PAGE_ITEMS = 50  #: of a page, if nothing else is asked for
@@ -117,3 +118,9 @@ class CancelArguments(GenerationArguments, frozen=True, kw_only=True, forbid_unk
     """A genome that waits."""
 
     name: GenomeName
+
+
+class WorkerArguments(ToolArguments, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A worker."""
+
+    worker: Annotated[str, Meta(pattern=f"^{WORKER_NAME.pattern}$", description="The name of a worker.")]

@@ -21,6 +21,7 @@ from pipeline.control.operations import (
     ReadOperations,
     SubmissionAnswers,
     SubmittedGenome,
+    WorkerStatus,
 )
 from pipeline.errors import NotFoundError
 from pipeline.mcp_server import arguments as args
@@ -144,6 +145,15 @@ class _Changes:
     def reopen(self, given: args.GenerationArguments) -> GenerationStatus:
         return self._operations.reopen_failed(given.generation)
 
+    def drain(self, given: args.WorkerArguments) -> WorkerStatus:
+        return self._operations.drain_worker(given.worker)
+
+    def give_back(self, given: args.WorkerArguments) -> WorkerStatus:
+        return self._operations.return_worker(given.worker)
+
+    def restart(self, given: args.WorkerArguments) -> WorkerStatus:
+        return self._operations.restart_worker(given.worker)
+
 
 def read_tools(operations: ReadOperations) -> Sequence[OperationTool]:
     """The tools that change nothing."""
@@ -189,9 +199,12 @@ def control_tools(operations: FarmOperations) -> Sequence[OperationTool]:
         "close": "Takes no more genomes; it is finished when everything is settled. This is not undone.",
         "stop": "Stops playing a generation. What is counted is kept, and open_generation resumes it.",
         "reopen": "Plays the failed genomes of a finished generation once more.",
+        "drain": "Gives a worker no more work within seconds; it finishes its game, and its machine is left alone.",
+        "return": "Gives a drained worker work again within seconds.",
+        "restart": "Restarts a worker's machine, or a local agent; what it plays is played again by another worker.",
     }
     number, status = args.GenerationArguments, GenerationStatus
-    submit, cancel = args.SubmitArguments, args.CancelArguments
+    submit, cancel, worker = args.SubmitArguments, args.CancelArguments, args.WorkerArguments
     return (
         _made(changes.open, args.OpenArguments, status, _ADDS, "open_generation", "Open a generation", what["open"]),
         _made(changes.submit, submit, SubmissionAnswers, _ADDS_ONCE, "submit_genomes", "Submit", what["submit"]),
@@ -199,4 +212,7 @@ def control_tools(operations: FarmOperations) -> Sequence[OperationTool]:
         _made(changes.close, number, status, _ENDS, "close_generation", "Close a generation", what["close"]),
         _made(changes.stop, number, status, _ENDS, "stop_generation", "Stop a generation", what["stop"]),
         _made(changes.reopen, number, status, _ADDS, "reopen_failed_genomes", "Play failed again", what["reopen"]),
+        _made(changes.drain, worker, WorkerStatus, _ENDS, "drain_worker", "Drain a worker", what["drain"]),
+        _made(changes.give_back, worker, WorkerStatus, _ADDS_ONCE, "return_worker", "Return a worker", what["return"]),
+        _made(changes.restart, worker, WorkerStatus, _TAKES_BACK, "restart_worker", "Restart", what["restart"]),
     )

@@ -41,7 +41,8 @@ class ShareExecutor:
         response_limit_s: float = RESPONSE_LIMIT_S,
     ) -> None:
         self._shares = dict(shares)
-        self._remote = frozenset(remote)
+        self._remote = set(remote)
+        self._removed: dict[str, Callable[[], None]] = {}  #: worker -> what is called after its last request
         self._wake = wake
         self._response_limit_s = response_limit_s
         self._responses: queue.SimpleQueue[ShareResponse] = queue.SimpleQueue()
@@ -49,6 +50,26 @@ class ShareExecutor:
         self._defects: dict[tuple[str, type], object] = {}  #: by worker and kind of request, what was logged last
         self._pool = _Pool(self._run)
         self._doubtful = set(remote)  #: shares whose last request failed, or that were not asked yet
+
+    def add(self, worker: str, execute: ExecuteRequest) -> None:
+        """Adds a share whose requests are executed on the pool of threads."""
+        assert not self.is_busy(worker), worker
+        self._shares[worker] = execute
+        self._remote.add(worker)
+        self._doubtful.add(worker)
+
+    def remove(self, worker: str, when_idle: Callable[[], None]) -> None:
+        """Removes a share; `when_idle` is called once no request for it is in progress."""
+        if self.is_busy(worker):
+            self._removed[worker] = when_idle
+        else:
+            self._forget(worker, when_idle)
+
+    def _forget(self, worker: str, when_idle: Callable[[], None]) -> None:
+        del self._shares[worker]
+        self._remote.discard(worker)
+        self._doubtful.discard(worker)
+        when_idle()
 
     def is_busy(self, worker: str) -> bool:
         """Whether a request for this share is in progress; the next one must wait for its response."""
@@ -71,7 +92,10 @@ class ShareExecutor:
             if self._submitted_at.pop(response.worker, None) is not None:
                 has_failed = response.error or (response.scan is not None and response.scan.unknown)
                 (self._doubtful.add if has_failed else self._doubtful.discard)(response.worker)
-            responses.append(response)
+            if (when_idle := self._removed.pop(response.worker, None)) is not None:
+                self._forget(response.worker, when_idle)
+            else:
+                responses.append(response)
         return responses
 
     def timed_out(self) -> list[ShareScan]:

@@ -30,6 +30,7 @@ class RequestedChange(Struct, frozen=True, kw_only=True):
     generation: int | None  #: None: of none, or of one that was to be chosen
     genomes: int = 0  #: that were sent
     genome: str = ""  #: its name, if it is one
+    worker: str = ""  #: its name, if it concerns one
     status: int  #: HTTP status of the answer
     outcome: str  #: in a word, e.g. `done`, `forbidden`, `conflict`
 

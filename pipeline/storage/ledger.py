@@ -15,7 +15,7 @@ from typing import Any
 
 from inbox_agent.protocol.layout import clean
 from inbox_agent.system.atomic_file import flush_names
-from pipeline.core.facts import Entry, EpochOpened, EpochRaised, Fact, encode_facts, kind_of
+from pipeline.core.facts import Entry, Fact, WorkerFact, encode_facts, kind_of
 from pipeline.errors import HostError, InputError, LedgerError, PipelineError
 from pipeline.paths import LEDGER_FILE
 from pipeline.storage.ledger_migration import MIGRATED_VERSION, migrate
@@ -156,10 +156,10 @@ class Ledger:
                     yield entry
 
     def entries_of_shares(self, *, after: int = 0) -> Iterator[Entry]:
-        """The epoch facts of shares, of all generations. Raises LedgerError."""
+        """The facts of all generations that each depends on. Raises LedgerError."""
         for commit in self._select("epochs = 1 AND last > ?", after):
             for entry in commit.entries():
-                if entry.seq > after and isinstance(entry.fact, EpochRaised | EpochOpened):
+                if entry.seq > after and isinstance(entry.fact, WorkerFact):
                     yield entry
 
     def _select(self, where: str, *values: int) -> Iterator[Commit]:

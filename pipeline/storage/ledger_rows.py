@@ -17,10 +17,9 @@ from pipeline.core.facts import (
     AttemptEnded,
     AttemptIssued,
     Entry,
-    EpochOpened,
-    EpochRaised,
     Fact,
     ResultLate,
+    WorkerFact,
     decode_facts,
 )
 
@@ -32,7 +31,7 @@ CREATE TABLE commits (
     at REAL NOT NULL,            -- wall clock of the host, seconds since 1970, for people
     generation INTEGER NOT NULL, -- 0 before the first one
     run INTEGER NOT NULL,
-    epochs INTEGER NOT NULL,     -- 1: some of its facts are epochs of shares
+    epochs INTEGER NOT NULL,     -- 1: other generations depend on some of its facts
     body BLOB NOT NULL,          -- the facts, each a line of JSON
     crc INTEGER NOT NULL
 );
@@ -77,7 +76,7 @@ class Commit(NamedTuple):
 def insert(db: sqlite3.Connection, commit: Commit, body: bytes) -> None:
     """Writes a commit, whose facts `body` encodes, within a transaction. Raises sqlite3.Error."""
     last, at, generation, run, facts = commit
-    epochs = int(any(isinstance(fact, EpochRaised | EpochOpened) for fact in facts))
+    epochs = int(any(isinstance(fact, WorkerFact) for fact in facts))
     row = (last, len(facts), at, generation, run, epochs)
     db.execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, body, _checksum(row, body)))
     issued = [(fact.attempt, generation) for fact in facts if isinstance(fact, AttemptIssued)]

@@ -31,6 +31,8 @@ _STYLES = {
     "idle": "dim",
     "awaited": "dim",
     "at rest": "dim",
+    "draining": "cyan",
+    "drained": "cyan",
     "loading": "dim",
     "recovering": "yellow",
     "quarantined": "yellow",

@@ -54,6 +54,14 @@ PENDING_REASONS: dict[PendingReason, tuple[str, str]] = {
         "it is in the queue of a worker that is being recovered",
         "the worker recovers, or the host takes it back and gives it to another one",
     ),
+    PendingReason.NO_WORKERS: (
+        "no worker has joined yet",
+        "one joins: start an agent with `inbox-agent --join`, or use `pipeline worker add`",
+    ),
+    PendingReason.ALL_WORKERS_DRAINED: (
+        "every worker that is not out is drained",
+        "`pipeline worker return` gives one of them work again",
+    ),
     PendingReason.ALL_WORKERS_OUT: (
         "every worker is out",
         "repair one of them (`pipeline status` says why each is out), then run the same command again",
@@ -141,6 +149,8 @@ def explain_worker(farm: Farm, name: str, history: Iterable[DatedFact]) -> list[
     why = f": {clean(worker.reason, REASON_CHARS_MAX)}" if worker.reason else ""
     lines = [
         f"{name} {state}{why}; {following}.",
+        *(["It is drained: it gets no more work until `pipeline worker return`."] if worker.drained else []),
+        *(["It is no longer a worker of this farm."] if name not in farm.workers else []),
         f"Its share is in epoch {worker.epoch}. In this generation it was given {len(mine)} attempts"
         + (f": {', '.join(ends)}." if ends else "."),
     ]

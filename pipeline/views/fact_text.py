@@ -70,6 +70,14 @@ def _describe(fact: Fact, farm: Farm) -> str:
             return f"{fact.worker}: recovered"
         case f.ProbationBegan():
             return f"{fact.worker}: on probation"
+        case f.WorkerJoined():
+            return f"{fact.worker}: joined"
+        case f.WorkerLeft():
+            return f"{fact.worker}: left{_because(fact.reason)}"
+        case f.WorkerDrained():
+            return f"{fact.worker}: drained, it gets no more work"
+        case f.WorkerReturned():
+            return f"{fact.worker}: gets work again"
     return ""
 
 

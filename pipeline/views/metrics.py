@@ -38,6 +38,8 @@ WORKER_STATES = (
     "idle",
     "loading",
     "awaited",  #: no heartbeat yet
+    "draining",  #: it gets no more work, and finishes its game
+    "drained",
     "at_rest",  #: its machine is saved or off until trials wait for it
     "recovering",
     "quarantined",

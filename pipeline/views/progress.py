@@ -167,6 +167,8 @@ def _row(worker: Worker, observed: Observed | None, at: float, last_game_s: floa
             state = "at rest"
         if state == "idle" and seen is not None and seen.loading_since is not None:
             state = "loading"
+    if worker.drained and worker.state is not WorkerState.OUT:
+        state = "draining" if worker.wanted else "drained"
     return WorkerRow(
         name=worker.name,
         state=state,

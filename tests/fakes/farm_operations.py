@@ -119,6 +119,19 @@ class FarmInMemory:
         self.calls.append(f"stop {number}")
         return self._status(number)
 
+    def _worker(self, verb: str, name: str) -> WorkerStatus:
+        self.calls.append(f"{verb} {name}")
+        return WorkerStatus(name=name, state="idle")
+
+    def drain_worker(self, name: str) -> WorkerStatus:
+        return self._worker("drain", name)
+
+    def return_worker(self, name: str) -> WorkerStatus:
+        return self._worker("return", name)
+
+    def restart_worker(self, name: str) -> WorkerStatus:
+        return self._worker("restart", name)
+
     def reopen_failed(self, number: int) -> GenerationStatus:
         self.calls.append(f"reopen {number}")
         return self._status(number)

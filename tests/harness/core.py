@@ -22,6 +22,7 @@ from pipeline.core.reconcile import plan
 from pipeline.core.requests import MachineAction, SendDeployment, ShareAction
 from pipeline.core.reuse import EarlierResults
 from pipeline.core.transaction import Transaction
+from pipeline.core.worker_requests import NO_REQUESTS, joining_worker
 
 FARM = "f00d"
 VERSION = "0123456789abcdef"  #: of the evaluator
@@ -89,6 +90,7 @@ class CoreHarness:
         self.is_open = False  #: more genomes may join
         self.earlier = earlier
         self.deployments = NO_DEPLOYMENTS
+        self.requests = NO_REQUESTS
         self.sent_deployments: list[tuple[str, str]] = []  #: worker and version
         opened = RunOpened(generation=generation, run=1, settings=self.settings)
         self.record(HostStarted(pid=1, workers=len(names)), opened)
@@ -119,7 +121,7 @@ class CoreHarness:
     def tick(self, seconds: float = 0.1, *, sweep: bool = True, full: bool = True, scan: bool = True) -> list[Fact]:
         """Advances the time, scans every share, decides and executes the actions. Returns the facts of this tick."""
         self.now += seconds
-        tx = self.decide([*self.shares] if scan else [], sweep=sweep, full=full)
+        tx = self.decide([*self.farm.workers] if scan else [], sweep=sweep, full=full)
         self.facts += [(fact, self.now) for fact in tx.facts]
         for action in plan(self.farm, self.observed, self.limits, self.farm.workers, self.deployments):
             self._perform(action)
@@ -138,7 +140,23 @@ class CoreHarness:
             scans=[self.scan(name, full=full) for name in workers],
             machines=self.machines if sweep else {},
         )
-        return decide(self.farm, self.observed, observation, self.limits, self.queues, self.earlier, self.deployments)
+        return decide(
+            self.farm,
+            self.observed,
+            observation,
+            self.limits,
+            self.queues,
+            self.earlier,
+            self.deployments,
+            self.requests,
+        )
+
+    def join(self, worker: str, share: FakeShare | None = None) -> None:
+        """Makes a worker join, with the share that it had or with another one."""
+        self.shares[worker] = share or self.shares.get(worker) or FakeShare()
+        self.queues.depth.setdefault(worker, 2)
+        self.record(*joining_worker(self.farm, worker))
+        self.observed.admit(worker)
 
     def run(self, seconds: float, step: float = 1.0) -> list[Fact]:
         """Ticks for that many seconds; returns all facts."""
@@ -296,9 +314,10 @@ class CoreHarness:
         for _ in range(ticks):
             if self.farm.finished:
                 return
-            for name, share in self.shares.items():
+            for name, worker in self.farm.workers.items():
+                share = self.shares[name]
                 for attempt_id in sorted(share.starts - share.results.keys()):
-                    if attempt_id in self.farm.workers[name].wanted:
+                    if attempt_id in worker.wanted:
                         self.publish_result(attempt_id)
             self.tick()
         raise AssertionError("the run does not finish")

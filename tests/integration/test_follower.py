@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from pipeline.core.facts import Fact, GenomeAdded, HostStarted, RunOpened, Settlement, TrialSettled
-from pipeline.core.farm import IllegalFact
+from pipeline.core.model import IllegalFact
 from pipeline.errors import InputError, LedgerError
 from pipeline.inspection.follower import Follower, View
 from pipeline.inspection.project_reader import ProjectReader

@@ -23,6 +23,8 @@ SAMBA = ("smbd", "smbpasswd")
 #: The libraries that Playwright's own Node.js needs.
 BROWSER = ("chromium", "libatomic.so.1")
 WINE = ("wine", "wineboot", "winecfg", "wineserver")
+#: For a batch system of one computer.
+SLURM = ("munged", "sbatch", "slurmctld", "slurmd")
 #: For a manager of services that sees nothing of the others.
 SYSTEMD = ("systemctl", "systemd-analyze", "unshare", "nsenter", "mount")
 #: For `make test-vm`: its guests, and their image.
@@ -42,6 +44,10 @@ PACKAGES = {
     "qemu-system-x86_64": "qemu-system-x86",
     **dict.fromkeys(("prometheus", "promtool"), "prometheus"),
     **dict.fromkeys(("nsenter", "setpriv", "unshare"), "util-linux"),
+    "munged": "munge",
+    "sbatch": "slurm-client",
+    "slurmctld": "slurmctld",
+    "slurmd": "slurmd",
     "smbd": "samba",
     "ssh-keygen": "openssh-client",
     "smbpasswd": "samba-common-bin",
@@ -50,7 +56,12 @@ PACKAGES = {
     "Xvfb": "xvfb",
 }
 #: Packages that start a service when they are installed, and at each start of the system: no test needs it.
-SERVICES = {"prometheus": "prometheus.service"}
+SERVICES = {
+    "munge": "munge.service",
+    "prometheus": "prometheus.service",
+    "slurmctld": "slurmctld.service",
+    "slurmd": "slurmd.service",
+}
 _OTHER_NAMES = {"chromium": ("chromium-browser", "google-chrome")}
 _NEEDS, _INSTALL = "needs ", "(Debian: apt-get install "
 

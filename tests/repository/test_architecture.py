@@ -72,6 +72,7 @@ ONE_PLACE = {
         "pipeline.cli.service",
         "pipeline.cli.token",
         "pipeline.cli.vm",
+        "pipeline.cli.worker",
     },
     "rich": {"pipeline.cli.play", "pipeline.cli.inspect", "pipeline.ui.display", "pipeline.ui.terminal"},
     "winrm": {"hyperv_ops.hyperv.sealed_transport", "hyperv_ops.hyperv.winrm"},

@@ -37,6 +37,7 @@ INTERNAL = {
     "inbox_agent.evaluator_files._READS_MAX",
     "inbox_agent.protocol.local_files.SPARES_MAX",
     "inbox_agent.protocol.local_files.SPARES_TRIED_MAX",
+    "inbox_agent.pilot._NAME_CHARS_MAX",
     "inbox_agent.settings._LINE_CHARS_MAX",
     "inbox_agent.settings._NAME_CHARS_MAX",
     "inbox_agent.settings_errors._WORD_CHARS_MIN",

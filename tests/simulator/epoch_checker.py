@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 REVERTS_MAX = 3  #: reverts_max
-BY_THE_USER = "taken over by command"
+BY_THE_USER = ("taken over by command", "the worker has joined again")
 
 
 class EpochChecker:
@@ -27,6 +27,8 @@ class EpochChecker:
             case "host_started":
                 self._reverts.clear()
                 self._probations.clear()
+            case "worker_joined":
+                self._reverts[worker] = self._probations[worker] = 0
             case "probation_began":
                 self._probations[worker] += 1
             case "recovery_started" if fact["rung"] == "restore":
@@ -39,7 +41,7 @@ class EpochChecker:
         is_first, is_ordered = worker not in self._known, worker in self._restoring
         self._known.add(worker)
         self._restoring.discard(worker)
-        if is_first or is_ordered or reason == BY_THE_USER:
+        if is_first or is_ordered or reason in BY_THE_USER:
             return ""
         self._reverts[worker] += 1
         if self._reverts[worker] > REVERTS_MAX + 1 + self._probations[worker]:

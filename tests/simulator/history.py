@@ -236,6 +236,7 @@ def _plan_faults(world: World, participants: _Participants) -> None:
 
     for machine in machines:
         machine.on_result = copy_result
+    host.changes.plan()
     world.every("host kill", options.host_kill, host.kill)
     world.every("host stop", options.host_stop, host.stop)
     world.every("agent kill", options.agent_kill, kill_agent)

@@ -25,7 +25,8 @@ from pipeline.core.observed import PowerAction
 from pipeline.core.queues import Queues
 from pipeline.core.requests import MachineAction
 from pipeline.core.reuse import EarlierResults, earlier_results
-from pipeline.core.runs import closing_facts, opening_facts, refuse_to_replace, replacing_facts, replay
+from pipeline.core.runs import closing_facts, opening_facts, refuse_to_replace, replacing_facts, replay, withdrawals
+from pipeline.core.worker_requests import restored_workers
 from pipeline.errors import HostError, LedgerError
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.genome_folder import GenomeFolder
@@ -50,6 +51,7 @@ from tests.simulator.genomes import (
 )
 from tests.simulator.ledger_checker import UNKNOWN_RESULTS_MAX, LedgerChecker
 from tests.simulator.machine import SimulatedMachine
+from tests.simulator.worker_changes import BY_REQUEST, WorkerChanges
 from tests.simulator.world import Killed, World
 
 SWEEP_S, POLL_S, FAST_POLL_S = 3.0, 6.0, 0.5
@@ -73,6 +75,7 @@ class FaultyLedger(MemoryLedger):
     def __init__(self, world: World, process: str, farm_id: str, checker: LedgerChecker) -> None:
         super().__init__(farm_id)
         self._world, self._process, self._checker = world, process, checker
+        self.on_fact: Callable[[dict[str, Any]], None] = lambda _fact: None  #: called for each fact that is committed
 
     def append(self, facts: Sequence[Fact], at: float, generation: int, run: int) -> None:
         failure = self._fails()
@@ -81,8 +84,9 @@ class FaultyLedger(MemoryLedger):
         ):
             raise LedgerError("disk full")
         super().append(facts, at, generation, run)
-        for fact in facts:
-            self._checker.note_fact(orjson.loads(encode_fact(fact)), generation)
+        for fact in [orjson.loads(encode_fact(fact)) for fact in facts]:
+            self._checker.note_fact(fact, generation)
+            self.on_fact(fact)
         if failure or self._fails() or self._world.draw_fault("unknown commit", self._world.options.op_unknown / 10):
             raise LedgerError("it was written, and reported as not written")
 
@@ -124,14 +128,18 @@ class SimulatedMachines:
         self._process, self._machines, self._farm = process, machines, farm
 
     def status(self) -> dict[str, MachineStatus]:
-        return {name: machine.status() for name, machine in self._machines.items()}
+        farm = self._farm()
+        return {name: m.status() for name, m in self._machines.items() if farm is None or name in farm.workers}
 
     def execute(self, action: MachineAction) -> None:
         machine = self._machines[action.worker]
         failure = machine.world.step(self._process)
         machine.world.fault_applied = machine.world.fault_applied or bool(failure)
         self._check_rest(action)
-        machine.execute(action.recovery or action.power, lost=bool(failure) and failure != "unknown")
+        farm = self._farm()
+        asked_for = farm is not None and farm.workers[action.worker].reason == BY_REQUEST
+        is_lost = bool(failure) and failure != "unknown"
+        machine.execute(action.recovery or action.power, lost=is_lost, asked_for=asked_for)
 
     def _check_rest(self, action: MachineAction) -> None:
         """A machine with work is not put to rest, and does not go on with a memory that may have a game in it."""
@@ -150,9 +158,10 @@ class SimulatedMachines:
 
         One that is busy does not count: the host put it to rest, and it may have come back by itself meanwhile.
         """
-        ready = [self._machines[name] for name, worker in farm.workers.items() if worker.state is WorkerState.READY]
+        able = (w.name for w in farm.workers.values() if w.state is WorkerState.READY and not w.drained)
+        ready = [self._machines[name] for name in able]
         awake = sum(machine.is_on and not machine.status().busy for machine in ready)
-        if world.options.spare and awake >= len(self._machines) - world.options.spare:
+        if world.options.spare and awake >= len(farm.workers) - world.options.spare:
             world.report_violation(f"a spare machine was woken while {awake} were awake")
 
 
@@ -187,6 +196,9 @@ class SimulatedHost:
         genomes = [*genomes_of(world).values(), *replaced_genomes_of(world).values(), *later_genomes_of(world).values()]
         self.checker = LedgerChecker(world, self.name, genomes, self.seed, disks)
         self.ledger = FaultyLedger(world, self.name, "7777" if second_farm else "5111", self.checker)
+        self.changes = WorkerChanges(world, machines)
+        self.changes.admit = self._admit
+        self.ledger.on_fact = self.changes.note_fact
         self.loop: ControlLoop | None = None
         self.wakeups = Wakeups()
         self.generation = 1
@@ -237,9 +249,11 @@ class SimulatedHost:
         self._tick_at = None
         if self.world.draw_fault("host kill at recovery", 0.3 if self.world.options.host_kill else 0.0):
             self.kill()
+        self.changes.host_starts()
         try:
             self.wakeups = Wakeups()
             self.loop = self._make_loop()
+            self._replay(self.loop)
             self._open()
         except (Killed, HostError):
             self._end(self._incarnation)
@@ -252,7 +266,7 @@ class SimulatedHost:
         self._plan_tick(0.0)
 
     def _make_loop(self) -> ControlLoop:
-        farm, shares = self._replayed(), {}
+        shares = {}
         for name, machine in self.machines.items():
             files = FaultyFiles(self.world, lambda name=name: self._mounted_disk(name), self.name, remote=True)  # type: ignore[misc]
             files.on_publish = lambda path, name=name: self._published(name, path)  # type: ignore[misc]
@@ -262,7 +276,7 @@ class SimulatedHost:
             )
             shares[name] = share.execute
         return ControlLoop(
-            farm,
+            Farm(self.ledger.farm_id, self.changes.members),
             replace_struct(
                 LIMITS,
                 losses_per_trial_max=self.world.options.losses_max,
@@ -287,11 +301,11 @@ class SimulatedHost:
             self.wakeups,
         )
 
-    def _replayed(self) -> Farm:
-        """The farm of the current generation, replayed from the ledger."""
-        farm = Farm(self.ledger.farm_id, list(self.machines))
+    def _replay(self, loop: ControlLoop) -> None:
+        """As `Host.load` does: the farm of the current generation, replayed from the ledger."""
+        farm = Farm(self.ledger.farm_id, self.changes.members)
         replay(self.ledger.entries(), farm, self.generation)
-        return farm
+        loop.switch_farm(farm, restored_workers(farm, self.changes.members))
 
     def _make_executor(self, shares: Mapping[str, ExecuteRequest]) -> Any:
         if not self.world.options.remote:
@@ -350,7 +364,8 @@ class SimulatedHost:
             return
         has_work = bool(opening or arrived or not farm.finished)
         if has_work or not self.world.options.late:
-            self.loop.record([self._started(), *opening])
+            gone = withdrawals(farm, "no longer configured", farm.retired)
+            self.loop.record([self._started(), *gone, *opening])
         if self.world.options.late:
             self.checker.files = files
             self.loop.is_open = has_work
@@ -429,6 +444,7 @@ class SimulatedHost:
             return
         self._tick_at = None
         self.wakeups.wait(0.0)
+        self.loop.requests = self.changes.requests()
         try:
             self._update_folder()
             self.loop.tick()
@@ -450,6 +466,17 @@ class SimulatedHost:
         if self._folder is not None and not self.finished:
             self._plan_tick(max(0.001, self._folder.wait_s(self.loop.farm)))
 
+    def _admit(self, worker: str) -> None:
+        """As `Host` does with a worker that joins."""
+        if self.loop is None:
+            return
+        try:
+            self.loop.admit(worker)
+        except Killed:
+            self._end(self._incarnation)
+        except HostError:
+            self.stop()
+
     def _update_folder(self) -> None:
         """As `Host.play` does before each tick."""
         assert self.loop is not None
@@ -464,7 +491,7 @@ class SimulatedHost:
         if self._rng.random() < 0.5:
             self._end(self._incarnation, graceful=True)
         else:
-            self.loop.switch_farm(self._replayed())
+            self._replay(self.loop)
             self._open()
 
     def stop(self) -> None:
@@ -500,7 +527,9 @@ class SimulatedHost:
 
     def take_over_mismarked_shares(self) -> None:
         """Takes over shares that were marked as another worker's while mounts were swapped, as the user is told to."""
-        loop = self.loop or self._make_loop()  # between two runs
+        loop = self.loop
+        if loop is None:  # between two runs
+            self._replay(loop := self._make_loop())
         for worker, machine in self.machines.items():
             owner = machine.disk.owner()
             if owner is not None and owner[0] == self.ledger.farm_id and owner[1] != worker:

@@ -15,6 +15,7 @@ from tests.simulator.epoch_checker import EpochChecker
 from tests.simulator.evaluator import fitness_of, version_of
 from tests.simulator.genomes import SimulatedGenomes
 from tests.simulator.queue_checker import QueueChecker
+from tests.simulator.worker_changes import ChangesChecker
 from tests.simulator.world import World
 
 #: A trial has failures_max failures, which the genome may cause, and losses_per_trial_max losses, which it does not.
@@ -74,6 +75,7 @@ class LedgerChecker:
         self._on_probation: set[str] = set()
         self.queues = QueueChecker(world)
         self._epochs = EpochChecker()
+        self._changes = ChangesChecker()
         self._stopped: set[str] = set()  #: attempts that were interrupted by a request to stop the agent
         self._failed: set[Genome] = set()  #: genomes with a trial without a fitness
         self._generation = 0
@@ -81,7 +83,8 @@ class LedgerChecker:
     def note_fact(self, fact: dict[str, Any], generation: int) -> None:
         """Checks one committed fact."""
         self._generation = generation
-        for message in (self.queues.note_fact(fact), self._epochs.note_fact(fact)):
+        checkers = (self.queues, self._epochs, self._changes)
+        for message in [checker.note_fact(fact) for checker in checkers]:
             if message:
                 self._report(message)
         if self._to_withdraw and fact["fact"] != "trial_settled" and not fact.get("ordered"):
@@ -110,6 +113,9 @@ class LedgerChecker:
                 self._worker_state(fact)
             case "probation_began" | "worker_recovered":
                 self._worker_state(fact)
+            case "worker_joined":
+                self._lost_in_a_row[fact["worker"]] = self._unknown[generation, fact["worker"]] = 0
+                self._on_probation.discard(fact["worker"])
             case "genome_charged":
                 self._genome_charged(fact)
             case "genome_poisoned":

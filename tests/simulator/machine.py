@@ -252,6 +252,15 @@ class SimulatedMachine:
             self.disk.playing.pop(attempt, None)
         self.playing.clear()
 
+    def get_new_share(self) -> None:
+        """Its worker has left, and comes back with an empty share, on which its agent is started."""
+        self.kill_agent()
+        self.disk.files.clear()
+        self._checkpoints.clear()
+        self._saved = None
+        if self.is_up and self.frozen_at is None:
+            self.start_agent()
+
     def notify(self, path: str) -> None:
         """Notifies the agent of a file in the share."""
         if not path.endswith(ORDERS) or self.agent is None:
@@ -568,8 +577,11 @@ class SimulatedMachine:
             uptime_s=now - self.on_at if self.is_on else 0.0,
         )
 
-    def execute(self, action: RecoveryAction | PowerAction, *, lost: bool = False) -> None:
-        """Executes a recovery action, or one on its power; some are lost without an error."""
+    def execute(self, action: RecoveryAction | PowerAction, *, lost: bool = False, asked_for: bool = False) -> None:
+        """Executes a recovery action, or one on its power; some are lost without an error.
+
+        `asked_for`: the user wants it, whatever state the machine is in.
+        """
         if self.world.options.hypervisor and self.world.now < self.busy_until:
             return  # at most one action at a time is executed
         if isinstance(action, RecoveryAction):
@@ -577,7 +589,7 @@ class SimulatedMachine:
                 self.world.report_violation(f"{self.name} was recovered ({action}) while it was at rest")
             self.on_restart(self.name)
             seen_healthy = self.world.now + self.world.fair_skew_s - self.seen_healthy_at < SEEN_RECENTLY_S
-            if self.is_healthy and seen_healthy and not self.world.heartbeats_are_ambiguous:
+            if self.is_healthy and seen_healthy and not asked_for and not self.world.heartbeats_are_ambiguous:
                 self.world.report_violation(f"{self.name} was restarted ({action}) while it was healthy")
         self.rests = self.rests and action is PowerAction.REST
         if lost or self.hypervisor_down or self.world.draw_fault("lost action", self.world.options.action_lost):

@@ -549,6 +549,29 @@ MUTATIONS = [
         "        return False\n",
         "        pass\n",
     ),
+    Mutation(
+        "drained worker gets work",
+        "a drained worker gets no attempts",
+        "_assignable",
+        "if w.state in states and not w.drained)",
+        "if w.state in states)",
+    ),
+    Mutation(
+        "drained worker recovered",
+        "the machine of a drained worker is left to the user",
+        "check_worker",
+        "    if worker.drained:\n",
+        "    if not worker:\n",
+    ),
+    Mutation(
+        "removed worker keeps its attempts",
+        "what a worker holds is withdrawn when it leaves",
+        "carry_out_requests",
+        """\
+            tx.withdraw_all(worker, f"{worker.name} was removed")
+""",
+        "",
+    ),
 ]
 
 

@@ -35,7 +35,7 @@ class QueueChecker:
                 self._on_probation.clear()
             case "probation_began":
                 self._on_probation.add(worker)
-            case "worker_recovered" | "worker_quarantined" | "worker_excluded" | "worker_unfit":
+            case "worker_recovered" | "worker_quarantined" | "worker_excluded" | "worker_unfit" | "worker_joined":
                 self._on_probation.discard(worker)
             case "attempt_issued":
                 return self._issued(fact["attempt"], worker)

@@ -74,6 +74,9 @@ class Options:
     deploy: bool = False  #: each generation is played with an evaluator that no machine has before it is deployed
     rest: float = 0.0  #: idle machines are put to rest after so many seconds
     spare: int = 0  #: machines that are kept at rest while trials wait
+    leave: float = 0.0  #: workers are removed, and join again after a while
+    drain: float = 0.0  #: workers are drained for a while
+    restart: float = 0.0  #: the user asks for the restart of a machine
     one_system: bool = False  #: what crashes a local agent's machine crashes the host, and all local agents, with it
 
 
@@ -122,7 +125,11 @@ def draw_options(rng: random.Random) -> Options:
     may_rest = options.hypervisor and rng.random() < 0.3
     options = replace(options, rest=rng.uniform(3, 20), spare=rng.choice([0, 0, 1])) if may_rest else options
     deploys = not (options.local or options.second_farm) and rng.random() < 0.25
-    return replace(options, deploy=deploys)
+    options = replace(options, deploy=deploys)
+    if options.second_farm or rng.random() >= 0.2:
+        return options
+    leave, drain, restart = (rng.choice([0.0, rng.uniform(1, 6)]) for _ in range(3))
+    return replace(options, leave=0.0 if options.local else leave, drain=drain, restart=restart)
 
 
 def _draw_scenario(rng: random.Random) -> Options:

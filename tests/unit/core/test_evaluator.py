@@ -5,9 +5,8 @@ import pytest
 from inbox_agent.protocol.layout import AgentState, Outcome
 from pipeline.core import facts as f
 from pipeline.core.dispatcher import stuck_reason
-from pipeline.core.farm import IllegalFact
 from pipeline.core.limits import Limits
-from pipeline.core.model import WorkerState
+from pipeline.core.model import IllegalFact, WorkerState
 from pipeline.core.requests import start_record
 from tests.harness.core import SETTINGS, VERSION, CoreHarness, facts_of, replace_struct
 

@@ -7,9 +7,9 @@ import pytest
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import Settlement
-from pipeline.core.farm import Farm, IllegalFact
+from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
-from pipeline.core.model import TrialState, WorkerState
+from pipeline.core.model import IllegalFact, TrialState, WorkerState
 from tests.harness.core import SETTINGS, CoreHarness, snapshot
 
 pytestmark = pytest.mark.rules

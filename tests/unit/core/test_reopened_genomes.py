@@ -5,8 +5,8 @@ import pytest
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
 from pipeline.core.facts import Settlement
-from pipeline.core.farm import IllegalFact
 from pipeline.core.limits import Limits
+from pipeline.core.model import IllegalFact
 from pipeline.core.runs import reopening_facts
 from pipeline.views.results import summary
 from tests.harness.core import CoreHarness, facts_of

@@ -1,0 +1,110 @@
+"""What the user asks for single workers: to drain them, to restart their machines, to remove them. Pure.
+
+Owns: what follows from such a request, and when a machine cannot be restarted.
+Not here: where requests are kept (`pipeline.storage`), how a worker is reached that joins (`pipeline.host.membership`).
+"""
+
+from collections.abc import Collection, Mapping, Set
+from dataclasses import dataclass, field
+
+from pipeline.core.facts import (
+    EpochRaised,
+    Fact,
+    ProbationBegan,
+    RecoveryAction,
+    RecoveryStarted,
+    WorkerDrained,
+    WorkerJoined,
+    WorkerReturned,
+)
+from pipeline.core.farm import Farm
+from pipeline.core.model import Worker, WorkerState
+from pipeline.core.observed import ObservedWorker
+from pipeline.core.recovery import useful_actions
+from pipeline.core.transaction import Transaction
+
+REJOINED = "the worker has joined again"  #: the reason of an epoch
+ASKED_FOR = "asked for by the user"  #: the reason of a recovery action
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRequests:
+    """What is asked for now. Names that are no workers of the farm are ignored."""
+
+    drained: Set[str] = frozenset()  #: the workers that are to get no attempts, for as long as they are named here
+    restart: Set[str] = frozenset()  #: those whose machines are to be restarted once
+    leaving: Mapping[str, str] = field(default_factory=dict)  #: worker -> why it is removed
+
+
+NO_REQUESTS = WorkerRequests()
+
+
+def joining_worker(farm: Farm, name: str) -> list[Fact]:
+    """The facts of a worker that joins. If the farm had it before, its share may be another one: an epoch begins."""
+    epoch = farm.worker(name).epoch
+    again = [EpochRaised(worker=name, epoch=epoch + 1, reason=REJOINED)] if epoch else []
+    return [*again, WorkerJoined(worker=name)]
+
+
+def restored_workers(farm: Farm, names: Collection[str]) -> list[Fact]:
+    """The facts that a host begins with after a replay, so that the farm has the workers that are configured now.
+
+    Those that were removed and added again while no host ran join; those that are no longer configured are retired
+    without a fact.
+    """
+    farm.retire_all_but(names)
+    return [fact for name in names if name not in farm.workers for fact in joining_worker(farm, name)]
+
+
+def carry_out_requests(tx: Transaction, asked: WorkerRequests) -> None:
+    """Carries out what is asked for; called at every sweep, before anything is decided about workers."""
+    for worker in list(tx.farm.workers.values()):
+        if (reason := asked.leaving.get(worker.name)) is not None:
+            tx.withdraw_all(worker, f"{worker.name} was removed")
+            tx.remove_worker(worker.name, reason)
+            continue
+        if (worker.name in asked.drained) is not worker.drained:
+            (_return if worker.drained else _drain)(tx, worker)
+        if worker.name in asked.restart and not restart_problem(worker, tx.observed.workers[worker.name]):
+            _restart(tx, worker)
+
+
+def restart_problem(worker: Worker, seen: ObservedWorker) -> str:
+    """Why the machine of a worker cannot be restarted now; the empty string if it can."""
+    machine = seen.machine
+    if worker.state is WorkerState.OUT:
+        return f"{worker.name} is out of this run: {worker.reason}"
+    if machine is None or not machine.actions:
+        return f"{worker.name} has no machine that could be restarted from here"
+    if seen.at_rest or seen.woken_at is not None:
+        return f"the machine of {worker.name} is at rest, or is just being woken"
+    return f"the machine of {worker.name} is busy with another action" if machine.busy else ""
+
+
+def _drain(tx: Transaction, worker: Worker) -> None:
+    """A worker that is drained plays what it has begun; the attempts in its queue go to others."""
+    tx.add(WorkerDrained(worker=worker.name))
+    seen = tx.observed.workers[worker.name]
+    seen.idle_since = None
+    for attempt in list(worker.wanted.values()):
+        if attempt.id not in seen.claims and attempt.id not in seen.answers:
+            tx.withdraw(attempt, f"{worker.name} is drained")
+
+
+def _return(tx: Transaction, worker: Worker) -> None:
+    """Its silence, and the time of a recovery action, count from now: the user may have had its machine off."""
+    tx.add(WorkerReturned(worker=worker.name))
+    seen = tx.observed.workers[worker.name]
+    seen.seen_alive_at = seen.recovery_at = tx.observed.time
+
+
+def _restart(tx: Transaction, worker: Worker) -> None:
+    """Its attempts are withdrawn first, so that neither the worker nor a genome is blamed for the restart."""
+    tx.withdraw_all(worker, f"the machine of {worker.name} is restarted")
+    if worker.state is WorkerState.QUARANTINED:
+        tx.add(ProbationBegan(worker=worker.name))
+    seen = tx.observed.workers[worker.name]
+    actions = useful_actions(seen.machine) or list(seen.machine.actions if seen.machine is not None else ())
+    action = RecoveryAction.REBOOT if RecoveryAction.REBOOT in actions else actions[0]
+    tx.add(RecoveryStarted(worker=worker.name, action=action, reason=ASKED_FOR))
+    seen.recovery_at, seen.recovery_ordered, seen.alive = tx.observed.time, False, False

@@ -1,0 +1,192 @@
+"""Workers that join and leave while a generation is played: pilots on a common disk, and what a user asks for.
+
+Games that last until the test lets them end replace every wait for the right moment.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.core.facts import AttemptEnded, WorkerDrained, WorkerJoined, WorkerLeft
+from pipeline.inspection.project_reader import ProjectReader
+from tests.harness.edited_project import EditedProject
+from tests.harness.farm_project import games, running_attempt
+from tests.harness.waiting import PATIENCE_S
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
+
+
+class PilotProject(EditedProject):
+    """A project whose workers join it, each an agent that announces itself in `workers/`."""
+
+    @property
+    def workers(self) -> Path:
+        return self.root / "workers"
+
+    def start_pilot(self, name: str) -> "subprocess.Popen[bytes]":
+        """Starts a pilot, as a batch job does."""
+        words = ("--join", str(self.workers), "--name", name, "--beat", "1", "--python", "game:play")
+        pilot = subprocess.Popen(
+            [sys.executable, "-P", "-m", "inbox_agent", *words, "--folder", str(self.root)],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self.adopt(pilot)
+        return pilot
+
+    def playing(self, worker: str) -> str:
+        return running_attempt(self.workers / worker)
+
+    def facts(self, *kinds: type) -> list[object]:
+        """The facts of these kinds."""
+        with ProjectReader(self.root) as reader:
+            return [one.fact for one in reader.history(1) if isinstance(one.fact, kinds)]
+
+    def holds(self, worker: str) -> int:
+        with ProjectReader(self.root) as reader:
+            known = reader.farm(1).workers.get(worker)
+            return len(known.wanted) if known is not None else 0
+
+    def pipeline(self, *words: str) -> str:
+        """The output of a command that must succeed."""
+        code, text = self.run(*words)
+        assert code == 0, text
+        return text
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[PilotProject]:
+    """A project without a worker, whose folder of descriptions is empty."""
+    project = PilotProject(tmp_path / "farm")
+    project.configure(workers=0)
+    project.workers.mkdir(mode=0o755)
+    yield project
+    project.close()
+
+
+def test_pilots_come_and_go_and_every_genome_is_counted_once(project: PilotProject) -> None:
+    """The run waits for the first one; one is killed in its game, one is ended, and the host is killed in between."""
+    project.add_genomes({**games(16, seconds=0.1), **project.gated(4, after=16)})
+    host = project.start()
+    first, second = project.start_pilot("p1"), project.start_pilot("p2")
+    project.wait_until(lambda: project.playing("p1") and project.playing("p2"))
+    second.kill()
+    second.wait()
+    project.wait_until(lambda: project.archived() >= 4)
+    host.kill()
+    host.wait()
+    third = project.start_pilot("p3")
+    host = project.start()
+    project.wait_until(lambda: project.playing("p3"))
+    first.terminate()
+    assert first.wait(PATIENCE_S) == 0
+    project.open_gate()
+    code, text = project.wait_for_end(host)
+    assert code == 0, text
+    third.terminate()
+    assert third.wait(PATIENCE_S) == 0
+
+    project.assert_counted_once()
+    assert "verified" in project.pipeline("verify", "--gen", "1")
+    # The one that was killed could not leave; the others took away what was theirs.
+    assert sorted(path.name for path in project.workers.iterdir()) == ["p2", "p2.toml"]
+
+
+def test_removed_pilot_ends_and_its_game_is_played_by_another(project: PilotProject) -> None:
+    """`pipeline worker remove --now` takes its work back at once, and so ends the batch job."""
+    project.add_genomes(project.gated(1))
+    host = project.start()
+    first = project.start_pilot("p1")
+    project.wait_until(lambda: project.playing("p1"))
+    project.pipeline("worker", "remove", "p1", "--now")
+    project.wait_until(lambda: project.facts(WorkerLeft))
+    assert first.wait(PATIENCE_S) == 0
+    project.start_pilot("p2")
+    project.wait_until(lambda: project.playing("p2"))
+    project.open_gate()
+    code, text = project.wait_for_end(host)
+
+    assert code == 0, text
+    assert project.facts(AttemptEnded) == []  # of those that are not routine: nothing was lost
+    assert project.facts(WorkerJoined)[-1:] == [WorkerJoined(worker="p2")]
+    assert {row["outcome"] for row in project.attempts()} == {"withdrawn", "completed"}
+
+
+def test_drained_pilot_finishes_its_game_and_then_rests_until_it_is_returned(project: PilotProject) -> None:
+    """Its queue goes back; `status` and `explain` say that it is drained."""
+    project.add_genomes(project.gated(3))
+    host = project.start()
+    project.start_pilot("p1")
+    project.wait_until(lambda: project.playing("p1") and project.holds("p1") == 2)
+    project.pipeline("worker", "drain", "p1")
+    project.wait_until(lambda: project.holds("p1") == 1)
+    project.open_gate()
+    project.pipeline("worker", "drain", "p1", "--wait")
+    status = project.pipeline("status")
+    assert "p1: ready, drained" in status
+    assert "the farm cannot go on" not in status
+    assert "It is drained: it gets no more work" in project.pipeline("explain", "p1")
+    assert host.poll() is None
+
+    project.pipeline("worker", "return", "p1")
+    code, text = project.wait_for_end(host)
+    assert code == 0, text
+    assert [type(fact) for fact in project.facts(WorkerDrained)] == [WorkerDrained]
+
+
+def test_worker_is_added_by_command_and_removed_after_its_game(project: PilotProject, tmp_path: Path) -> None:
+    """Its share may be anywhere; the description is a file that may be edited."""
+    project.add_genomes(games(8, seconds=0.05))
+    host = project.start()
+    share = tmp_path / "elsewhere"
+    share.mkdir()
+    text = project.pipeline("worker", "add", "w1", "--share", str(share), "--queue-depth", "1")
+    assert f"w1 is added: {project.workers / 'w1.toml'}" in text
+    project.start_agent(share)
+    code, text = project.wait_for_end(host)
+    assert code == 0, text
+    assert json.loads((project.workers / "w1.toml").read_text().split(" = ")[1].splitlines()[0]) == str(share)
+    assert "w1 is removed" in project.pipeline("worker", "remove", "w1")
+    assert list(project.workers.glob("*.toml")) == []
+
+
+def test_local_agent_is_restarted_at_the_users_request(tmp_path: Path) -> None:
+    """What it plays is played again; neither worker nor genome is charged."""
+    project = EditedProject(tmp_path / "farm")
+    try:
+        project.configure(workers=1)
+        project.add_genomes(project.gated(1))
+        host = project.start()
+        project.wait_until(lambda: project.playing("local-0"))
+        before = project.agent_of("local-0")
+        code, text = project.run("worker", "restart", "local-0")
+        assert code == 0, text
+        project.wait_until(lambda: (now := project.agent_of("local-0")) is not None and now != before)
+        project.open_gate()
+        code, text = project.wait_for_end(host)
+        assert code == 0, text
+        assert [row["outcome"] for row in project.attempts()] == ["withdrawn", "completed"]
+    finally:
+        project.close()
+
+
+def test_broken_description_is_said_and_changes_nothing(project: PilotProject) -> None:
+    """Neither the run nor the worker that it described before ends."""
+    project.add_genomes(project.gated(1))
+    host = project.start()
+    pilot = project.start_pilot("p1")
+    project.wait_until(lambda: project.playing("p1"))
+    (project.workers / "p1.toml").write_text("share = 7\n")
+    (project.workers / "p2.toml").write_text('share = "nowhere"\nsecret = "env:HOME"\n')
+    project.open_gate()
+    code, text = project.wait_for_end(host)
+    pilot.send_signal(signal.SIGTERM)
+    pilot.wait(PATIENCE_S)
+
+    assert code == 0, text
+    project.assert_counted_once()

@@ -1,0 +1,193 @@
+"""Which workers a host has: descriptions that come, change and go, and requests that cannot be carried out."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from inbox_agent.system.folder_watcher import FolderWatcher
+from pipeline.config import load_config
+from pipeline.core.facts import Fact, WorkerJoined, WorkerLeft
+from pipeline.core.requests import ShareRequest
+from pipeline.host.membership import REMOVED, REPLACED, Membership
+from pipeline.host.poll_schedule import PollSchedule
+from pipeline.host.worker_links import OpenShare, WorkerLinks
+from pipeline.paths import ProjectPaths
+from pipeline.shares.executor import ShareExecutor
+from pipeline.shares.share_client import ShareResponse
+from pipeline.storage.worker_request_files import WorkerRequestFiles
+from tests.harness.control_loop import LoopHarness
+from tests.harness.core import CoreHarness
+
+
+class MembershipHarness:
+    """A host's membership with the shipped control loop, on a clock of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.now = root, 1000.0
+        (root / "pipeline.toml").write_text(
+            '[evaluator]\npython = "game:play"\n[local]\nworkers = 0\n[[worker]]\nname = "vm-0"\nshare = "vm-0"\n'
+        )
+        (root / "workers").mkdir(mode=0o755)
+        core = CoreHarness("vm-0", genomes=4)
+        core.run_until_ready()
+        self.loop = LoopHarness(core).loop
+        self.executor = ShareExecutor({}, (), lambda: None)
+        shares: dict[str, OpenShare] = {}
+        wakeups = LoopHarness(core).wakeups
+        self.watcher = FolderWatcher({}, wakeups.notify, suffixes=("",))
+        self.links = WorkerLinks(
+            root=root,
+            client=lambda name, _files: lambda _request: ShareResponse(worker=name),
+            shares=shares,
+            smb={},
+            executor=self.executor,
+            folder_watcher=self.watcher,
+            poll_schedule=PollSchedule({}, 30.0),
+            queues=core.queues,
+            wakeups=wakeups,
+        )
+        self.membership = self.started()
+
+    def started(self) -> Membership:
+        """The membership of a host that has just started."""
+        paths = ProjectPaths(self.root)
+        return Membership(paths, load_config(self.root), self.loop, self.links, clock=lambda: self.now)
+
+    def describe(self, name: str, text: str) -> Path:
+        path = self.root / "workers" / f"{name}.toml"
+        path.write_text(text)
+        path.chmod(0o644)
+        return path
+
+    def look(self) -> list[Fact]:
+        """A look, and the tick after it."""
+        self.now += 2.0
+        joined = self.membership.update()
+        facts = self.loop.tick()
+        self.membership.note(facts)
+        return [*joined, *facts]
+
+    def close(self) -> None:
+        self.watcher.close()
+        self.executor.close()
+
+
+@pytest.fixture
+def host(tmp_path: Path, request: pytest.FixtureRequest) -> MembershipHarness:
+    harness = MembershipHarness(tmp_path)
+    request.addfinalizer(harness.close)
+    return harness
+
+
+def test_described_worker_joins_and_leaves_with_its_file(host: MembershipHarness) -> None:
+    """The host is connected with its share for as long."""
+    path = host.describe("p1", 'share = "p1"\n')
+    assert WorkerJoined(worker="p1") in host.look()
+    assert not host.links.can_connect("p1")
+    assert host.membership.names() == ["vm-0", "p1"]
+
+    path.unlink()
+    host.loop._wakeups.request_sweep()
+    assert WorkerLeft(worker="p1", reason=REMOVED) in host.look()
+    assert host.links.can_connect("p1")
+    assert host.membership.names() == ["vm-0"]
+
+
+def test_worker_with_another_share_leaves_and_joins_again(host: MembershipHarness) -> None:
+    """What was published on the share before is no longer waited for."""
+    host.describe("p1", 'share = "p1"\n')
+    host.look()
+    host.describe("p1", 'share = "p1-again"\n')
+    host.loop._wakeups.request_sweep()
+    assert WorkerLeft(worker="p1", reason=REPLACED) in host.look()
+    assert WorkerJoined(worker="p1") in host.look()
+
+
+def test_folder_is_read_once_a_second(host: MembershipHarness) -> None:
+    """Ticks are more frequent than that."""
+    host.look()
+    host.describe("p1", 'share = "p1"\n')
+    host.now += 0.5
+    assert host.membership.update() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("share = 7\n", "p1.toml"), ('share = "../vm-0"\n', "has the share of worker 'vm-0'")]
+)
+def test_description_that_cannot_be_used_is_said_once(
+    host: MembershipHarness, caplog: pytest.LogCaptureFixture, text: str, said: str
+) -> None:
+    """And again only if the reason is another one."""
+    host.describe("p1", text)
+    with caplog.at_level(logging.WARNING, "pipeline.host.membership"):
+        host.look()
+        host.look()
+    assert [said in record.getMessage() for record in caplog.records] == [True]
+    assert host.membership.names() == ["vm-0"]
+
+
+def test_broken_edit_leaves_the_worker_as_it_is(host: MembershipHarness) -> None:
+    """The user may be writing it."""
+    host.describe("p1", 'share = "p1"\n')
+    host.look()
+    host.describe("p1", "share = ")
+    host.look()
+    assert host.membership.names() == ["vm-0", "p1"]
+
+
+def test_silent_pilot_is_forgotten_when_its_lease_is_over(
+    host: MembershipHarness, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was killed, and could not take its file away."""
+    path = host.describe("p1", 'share = "p1"\nlease_s = 10\n')
+    host.look()
+    host.loop.observed.workers["p1"].seen_alive_at = host.loop.observed.time - 9.0
+    host.look()
+    assert path.exists()
+    host.loop.observed.workers["p1"].seen_alive_at = host.loop.observed.time - 11.0
+    with caplog.at_level(logging.WARNING, "pipeline.host.membership"):
+        host.look()
+    assert not path.exists()
+    assert "its lease is over" in caplog.text
+
+
+def test_restarted_host_has_the_described_workers_from_its_start(host: MembershipHarness) -> None:
+    """They are part of the configuration that it reads."""
+    host.describe("p1", 'share = "p1"\n')
+    again = host.started()
+    assert again.names() == ["vm-0", "p1"]
+
+
+@pytest.mark.parametrize(
+    ("worker", "said"),
+    [("vm-7", "vm-7: no worker of this farm"), ("vm-0", "vm-0 has no machine that could be restarted from here")],
+)
+def test_restart_that_is_not_possible_is_said_and_dropped(
+    host: MembershipHarness, caplog: pytest.LogCaptureFixture, worker: str, said: str
+) -> None:
+    """It would stay for ever otherwise."""
+    requests = WorkerRequestFiles(ProjectPaths(host.root))
+    requests.ask_restart(worker)
+    with caplog.at_level(logging.WARNING, "pipeline.host.membership"):
+        host.look()
+    assert f"no restart: {said}" in caplog.text
+    assert requests.restarts() == frozenset()
+
+
+def test_share_is_closed_when_its_last_request_has_ended() -> None:
+    """A request that is in progress uses its connection."""
+    closed: list[str] = []
+
+    def execute(request: ShareRequest) -> ShareResponse:
+        return ShareResponse(worker=request.worker)
+
+    executor = ShareExecutor({}, (), lambda: None)
+    executor.add("p1", execute)
+    executor._submitted_at["p1"] = 0.0  # a request that lasts
+    executor.remove("p1", lambda: closed.append("p1"))
+    assert closed == []
+    executor._responses.put(ShareResponse(worker="p1"))
+    assert executor.completed() == []
+    assert closed == ["p1"]
+    executor.close()
