@@ -60,7 +60,7 @@ class _Place:
     metavar="REFERENCE",
     help=f"Where the token of the page is read from, to keep it: {FORMS}.",
 )
-@click.option("--control", is_flag=True, help="Let programs with a token change the project: the interface below /v1/.")
+@click.option("--control", is_flag=True, help="Let who has a token change the project: by /v1/, and on the page.")
 @click.option("--tls-cert", type=_PEM, metavar="FILE", help="The certificate for HTTPS, with its chain: PEM.")
 @click.option("--tls-key", type=_PEM, metavar="FILE", help="Its private key: PEM.")
 @root_option
@@ -81,8 +81,8 @@ def serve_project(
     the first run.
 
     Programs send a token of `pipeline token make`. If there is one, they can look on; with --control they can open
-    generations, submit genomes, and stop. Then this process plays, as `pipeline watch` does, and no other one may.
-    Beyond loopback --tls-cert and --tls-key are needed for that.
+    generations, submit genomes, and stop, and the page has controls for users who enter one. Then this process plays,
+    as `pipeline watch` does, and no other one may. Beyond loopback --tls-cert and --tls-key are needed for that.
 
     Ctrl-C and SIGTERM end it; what is played can be opened again. Exit codes: 0 stopped; 2 bad input or configuration;
     3 this host's disk failed; 4 the ledger cannot be used.
@@ -120,7 +120,7 @@ def _serve(root: Path, place: _Place, token: str, store: TokenStore | None, *, c
     needed = page_token(token, place.host)
     certificate = None if place.tls is None else ServerCertificate(place.tls)
     stopped = threading.Event()
-    page = Page(root)
+    page = Page(root, has_control=control)
     page.ending = stopped.is_set
     with ExitStack() as opened, stopping_on_signals(stopped.set):
         listener = opened.enter_context(listen(place.host, place.port))

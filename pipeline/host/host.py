@@ -231,6 +231,8 @@ class Host:
                 outputs.write(self.farm)
         if ending.finished:
             self._apply_keep()
+        else:
+            self._parts.live_status.remove()  # this host may stay open
         return ending
 
     def bring_deployments(self, is_done: Callable[[], bool], timeout_s: float) -> None:
@@ -391,8 +393,7 @@ class Host:
         return SWEEP_INTERVAL_S if self._joining is None else min(SWEEP_INTERVAL_S, self._joining.wait_s(self.farm))
 
     def _ending(self, *, finished: bool = False, stopped: bool = False, diagnosis: str = "") -> Ending:
-        files = self._joining.notes if self._joining is not None else FileNotes()
-        return Ending(finished, stopped, diagnosis, files)
+        return Ending(finished, stopped, diagnosis, self._joining.notes if self._joining is not None else FileNotes())
 
     def _record(self, facts: list[Fact]) -> None:
         self.loop.record(facts)

@@ -28,6 +28,7 @@ _ETAG = (given.IF_NONE_MATCH,)
 
 ENDPOINTS = (
     ApiEndpoint("GET", "/health", reading.health, None, reading.Health),
+    ApiEndpoint("GET", "/token", reading.token, READ, reading.TokenDescription),
     ApiEndpoint("GET", "/project", reading.project, READ, ProjectStatus, _ETAG, has_etag=True),
     ApiEndpoint("GET", "/generations", reading.generations, READ, GenerationPage, (*_PAGE, *_ETAG), has_etag=True),
     ApiEndpoint(

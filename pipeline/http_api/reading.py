@@ -6,10 +6,12 @@ from starlette.responses import Response, StreamingResponse
 from inbox_agent.identity import agent_version
 from inbox_agent.protocol.layout import ARTIFACT_BYTES_MAX
 from pipeline.control.operations import EventPage, GenomePage
+from pipeline.core.access import AccessScope
 from pipeline.http_api import parameters
 from pipeline.http_api.call import BYTES, ApiCall
 from pipeline.http_api.event_stream import MEDIA_TYPE, EventStream
 from pipeline.http_api.long_poll import long_poll
+from pipeline.storage.event_log import iso_time
 
 
 class Health(Struct, frozen=True, kw_only=True):
@@ -26,9 +28,25 @@ class Explanation(Struct, frozen=True, kw_only=True):
     text: str  #: some lines
 
 
+class TokenDescription(Struct, frozen=True, kw_only=True):
+    """The token of the request."""
+
+    name: str
+    scope: AccessScope  #: what it may do
+    expires_at: str | None  #: UTC, ISO 8601; None: it does not expire
+
+
 async def health(call: ApiCall) -> Response:
     """Whether the server runs; for load balancers and clients with several servers."""
     return call.answer(Health(status="ok", version=agent_version()))
+
+
+async def token(call: ApiCall) -> Response:
+    """Which token the request has, and what it may do."""
+    record = call.token
+    assert record is not None  # it has a scope, so a valid token was needed
+    expires_at = None if record.expires_at is None else iso_time(record.expires_at)
+    return call.answer(TokenDescription(name=record.name, scope=record.scope, expires_at=expires_at))
 
 
 async def project(call: ApiCall) -> Response:

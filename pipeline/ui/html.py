@@ -19,7 +19,7 @@ _ESCAPES = {
 
 
 def page_part(name: str) -> str:
-    """The text of one part of the page: `page.html`, `page.css` or `page.js`."""
+    """The text of one part of the page: the file of that name in `page`."""
     return (files("pipeline.ui") / "page" / name).read_text("utf-8")
 
 
@@ -49,6 +49,7 @@ def render_page(data: Any) -> str:
     """The whole page, with styles, scripts and data inside."""
     parts = {
         "style": f"<style>{page_part('page.css')}</style>",
+        "control": "",
         "plotly": f"<script>{plotly()}</script>",
         "data": f'<script type="application/json" id="data">{as_script_data(data)}</script>',
         "script": f"<script>{page_part('page.js')}</script>",
@@ -61,14 +62,21 @@ def render_page(data: Any) -> str:
     return text
 
 
-def live_page() -> str:
-    """The same page for the web server, which serves parts and data at their own addresses."""
+def live_page(*, has_control: bool = False) -> str:
+    """The same page for the web server, which serves parts and data at their own addresses.
+
+    Args:
+        has_control: with the controls, for who has a token of the interface.
+    """
+    style, script = '<link rel="stylesheet" href="/{}.css">', '<script src="/{}.js"></script>'
+    own = ("page", *(["control"] if has_control else []))
     text = page_part("page.html")
     for name, part in (
-        ("style", '<link rel="stylesheet" href="/page.css">'),
-        ("plotly", '<script src="/plotly.js"></script>'),
+        ("style", "".join(map(style.format, own))),
+        ("control", page_part("control.html") if has_control else ""),
+        ("plotly", script.format("plotly")),
         ("data", ""),
-        ("script", '<script src="/page.js"></script>'),
+        ("script", "".join(map(script.format, own))),
     ):
         text = text.replace(f"<!-- {name} -->", part)
     return text

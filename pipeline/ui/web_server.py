@@ -1,4 +1,5 @@
-"""`pipeline serve`: the web server for the live page of a project and its metrics. Reads only.
+"""`pipeline serve`: the web server for the live page of a project and its metrics. Reads only: what the page's controls
+change, they ask of the interface below `/v1`, with a token of that.
 
 Owns: access control. On loopback: every user of this computer, unless a token was given; elsewhere: users with the
 token. Only by this computer's own names, and elsewhere by addresses. The content security policy limits the page.
@@ -53,10 +54,16 @@ _HEADERS = {
 class Page:
     """The routes and data of one project's page."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, *, has_control: bool = False) -> None:
+        """Creates it; `has_control`: the interface beside it can change the project, so the page has controls.
+
+        Raises:
+            InputError: this is no project, or it cannot be read.
+            LedgerError: the ledger is damaged, or of another version.
+        """
+        self._root, self._has_control = root, has_control
         self._current = CurrentReader(root)
-        self._current.get()  # raises if this is no project, or its ledger cannot be read
+        self._current.get()
         self._plotly = plotly()
         self._lock = asyncio.Lock()  # one thread at a time reads the ledger
         self._made: dict[int, tuple[bytes, float]] = {}  #: page of a generation, and until when it is not made again
@@ -64,10 +71,11 @@ class Page:
 
     def routes(self) -> list[Route]:
         """The routes of the application."""
+        own = ("page", *(["control"] if self._has_control else []))
         return [
-            Route("/", lambda _request: HTMLResponse(live_page())),
-            Route("/page.css", lambda _request: Response(page_part("page.css"), media_type="text/css")),
-            Route("/page.js", lambda _request: Response(page_part("page.js"), media_type="text/javascript")),
+            Route("/", lambda _request: HTMLResponse(live_page(has_control=self._has_control))),
+            *(_part(f"{name}.css", "text/css") for name in own),
+            *(_part(f"{name}.js", "text/javascript") for name in own),
             Route("/plotly.js", lambda _request: Response(self._plotly, media_type="text/javascript")),
             Route("/data", self._data),
             Route("/events", self._events),
@@ -113,6 +121,11 @@ class Page:
                 playing = latest and reader.is_playing(latest)
                 return orjson.dumps({"facts": reader.facts, "progress": reader.progress(latest) if playing else None})
         return orjson.dumps({"facts": 0, "progress": None})
+
+
+def _part(name: str, media_type: str) -> Route:
+    """The route of a part of the page."""
+    return Route(f"/{name}", lambda _request: Response(page_part(name), media_type=media_type))
 
 
 class Metrics:

@@ -119,18 +119,18 @@ class FarmInMemory:
         self.calls.append(f"stop {number}")
         return self._status(number)
 
-    def _worker(self, verb: str, name: str) -> WorkerStatus:
-        self.calls.append(f"{verb} {name}")
-        return WorkerStatus(name=name, state="idle")
-
     def drain_worker(self, name: str) -> WorkerStatus:
-        return self._worker("drain", name)
+        return self._asked("drain", name)
 
     def return_worker(self, name: str) -> WorkerStatus:
-        return self._worker("return", name)
+        return self._asked("return", name)
 
     def restart_worker(self, name: str) -> WorkerStatus:
-        return self._worker("restart", name)
+        return self._asked("restart", name)
+
+    def _asked(self, what: str, name: str) -> WorkerStatus:
+        self.calls.append(f"{what} {name}")
+        return WorkerStatus(name=name, state="idle", progress=self.text)
 
     def reopen_failed(self, number: int) -> GenerationStatus:
         self.calls.append(f"reopen {number}")

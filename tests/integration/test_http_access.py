@@ -94,6 +94,17 @@ def test_token_in_url_is_refused_even_with_a_header(farm: HttpFarm) -> None:
         assert problem(client.get("/project", params={"token": "x"})) == (400, "bad-input")
 
 
+@pytest.mark.parametrize("lasts_s", [None, 3600.0])
+def test_token_is_described(farm: HttpFarm, lasts_s: float | None) -> None:
+    """So that a client knows what it may do; the secret is not repeated."""
+    name = f"mine-{lasts_s}"
+    secret = farm.tokens.make(name, AccessScope.SUBMIT, 4_000_000_000.0, lasts_s)
+    with farm.client("", headers={"Authorization": f"Bearer {secret}"}) as client:
+        answer = client.get("/token")
+    ends = None if lasts_s is None else "2096-10-02T08:06:40.000Z"
+    assert answer.json() == {"name": name, "scope": "submit", "expires_at": ends}
+
+
 def test_expired_token_is_refused(farm: HttpFarm) -> None:
     secret = farm.tokens.make("old", AccessScope.CONTROL, time.time() - 100.0, 99.0)
     with farm.client("", headers={"Authorization": f"Bearer {secret}"}) as client:

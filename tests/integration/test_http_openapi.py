@@ -68,7 +68,7 @@ def test_guide_has_every_request() -> None:
     """In its table, with the scope."""
     guide = (ROOT / "docs/how-to/remote.md").read_text(encoding="utf-8")
     for endpoint in ENDPOINTS:
-        path = endpoint.path.replace("{number}", "7").replace("{name}", "NAME")
+        path = endpoint.path.replace("{number}", "7").replace("{name}", "NAME").replace("{worker}", "vm-3")
         path = path.replace("{attempt}", "ATTEMPT").replace("{file}", "FILE")
         lines = [
             line

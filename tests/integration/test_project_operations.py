@@ -19,6 +19,7 @@ from pipeline.control.operations import (
 )
 from pipeline.control.played_generation import PlayedGeneration
 from pipeline.control.project_operations import ProjectOperations
+from pipeline.control.project_reading import ProjectReading
 from pipeline.core.model import trial_seed
 from pipeline.errors import ConflictError, HostError, InputError, NotFoundError, ProjectBusyError, QueueFullError
 from pipeline.host.submissions import Submissions
@@ -290,6 +291,16 @@ def test_stopped_generation_goes_on_when_it_is_opened_again(operations: ProjectO
     assert operations.open_generation(number).state is GenerationState.OPEN
 
     assert len(settled(operations, number, 50)) == 50
+
+
+def test_others_see_at_once_that_a_generation_was_stopped(operations: ProjectOperations) -> None:
+    """The host stays open, but plays nothing."""
+    number = operations.open_generation().number
+
+    with closing(ProjectReading(operations.root)) as other:
+        assert eventually(lambda: other.playing() == number)
+        operations.stop_generation(number)
+        assert other.playing() is None
 
 
 @pytest.mark.parametrize("verb", ["stop_generation", "close_generation"])

@@ -11,14 +11,13 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import pytest
 from msgspec import structs
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Route, expect
 
 from inbox_agent.protocol.layout import Setting
 from pipeline.cli import main
@@ -29,40 +28,20 @@ from pipeline.storage.ledger import Ledger
 from pipeline.storage.live_status import LiveStatusFile
 from pipeline.ui.own_names import url_host
 from pipeline.views.progress import measure_progress
+from tests.harness.browser import chromium, opened
 from tests.harness.core import CoreHarness
 from tests.harness.samba import free_port
 from tests.harness.served_project import here, served, status
 from tests.harness.waiting import eventually
 from tests.programs.faulty_run import BEGAN_AT, OTHER_VERSION, FaultyRun, faulty_project, mixed_project
-from tests.programs.system_programs import BROWSER, find, require
 
 pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    require(*BROWSER)
-    with sync_playwright() as playwright:
-        quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-        browser = playwright.chromium.launch(executable_path=find("chromium"), args=quiet)
+    with chromium() as browser:
         yield browser
-        browser.close()
-
-
-@contextmanager
-def opened(browser: Browser, address: str, width: int = 1280) -> Iterator[Page]:
-    """The page, rendered; any message on its console fails the test."""
-    context = browser.new_context(viewport={"width": width, "height": 900})
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
-    page.goto(address)
-    page.wait_for_selector("body[data-shown]")
-    yield page
-    context.close()
-    assert complaints == []
 
 
 @pytest.fixture(scope="module")
@@ -333,6 +312,44 @@ def test_page_follows_running_generation(browser: Browser, tmp_path: Path) -> No
 
         expect(page.locator("#now")).to_be_hidden(timeout=15_000)
         expect(page.locator("#state")).to_have_text("finished", timeout=15_000)
+
+
+def test_chosen_generation_stays(browser: Browser, tmp_path: Path) -> None:
+    """Also if an update of the one before was on its way when it was chosen."""
+    run = faulty_project(tmp_path, generations=2, share=0.3)
+    host, late = _Playing(tmp_path, run), list[Route]()
+
+    def hold(route: Route) -> None:
+        late.append(route)
+
+    with served(tmp_path) as address, opened(browser, address, has_plots=False) as page:
+        page.route("**/data?gen=2", hold)
+        with page.expect_request("**/data?gen=2"):
+            host.go_on(1)
+        page.locator("#generation").select_option("1")
+        expect(page.locator("body")).to_have_attribute("data-shown", "1")
+
+        with page.expect_request_finished(lambda request: request.url.endswith("gen=2")):
+            late[0].continue_()
+
+        expect(page.locator("body")).to_have_attribute("data-shown", "1")
+        expect(page.locator("#generation")).to_have_value("1")
+    LiveStatusFile(tmp_path / "state").remove()
+
+
+def test_page_notices_that_no_host_plays_any_more(browser: Browser, tmp_path: Path) -> None:
+    """Also if the host was stopped without a last fact."""
+    run = faulty_project(tmp_path, generations=1, share=0.3)
+    host = _Playing(tmp_path, run)
+    host.go_on(1)
+    with served(tmp_path) as address, opened(browser, address) as page:
+        host.go_on(0)  # a status of ten seconds ago is that of a host that is gone
+        expect(page.locator("#state")).to_contain_text("running: ")
+
+        LiveStatusFile(tmp_path / "state").remove()
+
+        expect(page.locator("#now")).to_be_hidden(timeout=15_000)
+        expect(page.locator("#state")).to_have_text("not finished; no host is running it", timeout=15_000)
 
 
 # --------------------------------------------------------------------------------------------------- access control

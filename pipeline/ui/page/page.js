@@ -9,6 +9,7 @@ const COLOURS = {
   corrupt: "--damaged", undelivered: "--undelivered", withdrawn: "--quiet", rejected: "--ink", playing: "--playing",
 };
 let shown = null; // the data that is on the page
+let wanted = null; // the generation that it is asked for
 let folders = new Set(); // the attempts of this generation that have a folder with a link to it
 let sorted = { column: "fitness", down: true };
 
@@ -296,33 +297,37 @@ function show(data, generation) {
   document.body.dataset.shown = `${generation}`;
 }
 
-async function ask(generation) {
+// Shows a generation, or what is new in it; null: the one that was played last.
+async function look(generation) {
+  wanted = generation;
   const answer = await fetch(`/data${generation ? `?gen=${generation}` : ""}`);
   if (!answer.ok) throw new Error(`${answer.status}`);
   const data = await answer.json();
+  if (wanted !== generation) return; // another one was chosen meanwhile
+  wanted = data.shown;
   show(data, data.shown);
-  return data;
 }
 
 async function live() {
-  let known = null, asking = false;
-  while (known === null) { // before the first run
-    known = await ask().catch(() => null);
-    if (known === null) {
+  let asking = false;
+  $("generation").addEventListener("change", () => look(Number($("generation").value)));
+  while (shown === null) { // before the first run
+    await look(null).catch(() => null);
+    if (shown === null) {
       $("state").textContent = "waiting for the first run …";
       await new Promise((resolve) => setTimeout(resolve, 2000));
     }
   }
-  $("generation").addEventListener("change", async () => { known = await ask($("generation").value); });
   const events = new EventSource("/events");
   events.addEventListener("progress", async (event) => {
     const status = JSON.parse(event.data);
-    const mine = status.progress && status.progress.generation === known.shown;
-    drawNow(mine ? status.progress : null);
-    if (status.facts !== known.facts && !asking) {
+    const mine = () => status.progress !== null && status.progress.generation === shown.shown;
+    drawNow(mine() ? status.progress : null);
+    const isOld = status.facts !== shown.facts || mine() !== shown.sheets[shown.shown].playing; // a host may end without a fact
+    if (isOld && !asking) {
       asking = true;
-      known = await ask(known.shown).catch(() => known);
-      drawNow(mine && known.sheets[known.shown].playing ? status.progress : null);
+      await look(wanted).catch(() => null);
+      drawNow(mine() && shown.sheets[shown.shown].playing ? status.progress : null);
       setTimeout(() => { asking = false; }, 2000); // the whole sheet, at most so often
     }
   });
