@@ -10,7 +10,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -149,11 +149,16 @@ def read_table(path: Path) -> dict[str, Any]:
 
 
 def convert(table: dict[str, Any], kind: type[T], source: str) -> T:
-    """A plain mapping as a `kind`; `source` is named in errors. Raises SettingsError."""
+    """A plain mapping as a `kind`; `source` is named in errors. Raises SettingsError.
+
+    A field of type `dict[str, Table]` is written as `[field]`, one table that is stored under an empty name, or as
+    several `[field.NAME]`. These take the keys that they lack from `[field]`.
+    """
     _refuse_unknown_keys(table, kind, source, "", kind)
     for key in spoilt_paths({name: value for name, value in table.items() if name != "settings"}):
         found = "a control character in it, which came from a backslash"
         raise SettingsError(f"{source}: `{key}` has {found}; {BACKSLASH}")
+    table = {**table, **_convert_named_tables(table, kind, source)}
     try:
         return msgspec.convert(table, kind)
     except (msgspec.ValidationError, ValueError) as error:
@@ -161,17 +166,46 @@ def convert(table: dict[str, Any], kind: type[T], source: str) -> T:
         raise SettingsError(f"{source}: {clean(reason, _LINE_CHARS_MAX)}") from error
 
 
+def _convert_named_tables(table: dict[str, Any], kind: type[Struct], source: str) -> dict[str, dict[str, Struct]]:
+    """The fields of `kind` that are tables by name, each converted alone so that errors have the table's name."""
+    found: dict[str, dict[str, Struct]] = {}
+    for key, inner in named_tables(kind).items():
+        written = table.get(key)
+        if not isinstance(written, dict):
+            continue
+        defaults = {name: value for name, value in written.items() if not isinstance(value, dict)}
+        named = {name: value for name, value in written.items() if isinstance(value, dict)}
+        _refuse_unknown_keys(defaults, inner, source, key, kind)
+        if clash := sorted(named.keys() & _fields(inner)):
+            reason = f"`{clash[0]}` is a key of [{key}]; give it a value, or choose another name for the table"
+            raise SettingsError(f"{source}: [{key}.{clash[0]}]: {reason}")
+        found[key] = {}
+        for name, own in (named or {"": {}}).items():
+            path = f"{key}.{clean(name, 64)}" if name else key
+            _refuse_unknown_keys(own, inner, source, path, kind)
+            try:
+                found[key][name] = msgspec.convert({**defaults, **own}, inner)
+            except (msgspec.ValidationError, ValueError) as error:
+                at = re.search(r"at `\$\.(\w+)", str(error))
+                where = key if at is not None and at[1] not in own else path
+                text = str(error).replace(f"[{key}]", f"[{path}]")
+                reason = wrong_type(text, {**defaults, **own}).replace("`", f"`{where}.", 1)
+                reason = clean(reason or text.replace("`$.", f"`{where}."), _LINE_CHARS_MAX)
+                raise SettingsError(f"{source}: {reason}") from error
+    return found
+
+
 def _refuse_unknown_keys(
     table: dict[str, Any], kind: type[Struct], source: str, where: str, root: type[Struct]
 ) -> None:
-    fields = _fields(kind)
+    fields, named = _fields(kind), named_tables(kind)
     for key, value in table.items():
         if key not in fields:
             homes = [name for name, type_ in _fields(root).items() for t in _structs_in(type_) if key in _fields(t)]
             place = f" in [{where}]" if where else ""
             instead = unknown_key(key, fields, homes)
             raise SettingsError(f"{source}: unknown key `{clean(key, 64)}`{place}; {instead}")
-        for inner in _structs_in(fields[key]):
+        for inner in () if key in named else _structs_in(fields[key]):
             path = f"{where}.{key}" if where else key
             for item in value if isinstance(value, list) else [value]:
                 if isinstance(item, dict):
@@ -181,6 +215,17 @@ def _refuse_unknown_keys(
 def _fields(kind: type[Struct]) -> dict[str, Any]:
     """The keys of a table, with their types."""
     return {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+
+
+def named_tables(kind: type[Struct]) -> dict[str, type[Struct]]:
+    """The keys of a table that are written `[key]` or `[key.NAME]`, with the type of these tables."""
+    return {key: inner for key, type_ in _fields(kind).items() if (inner := _named_table_in(type_)) is not None}
+
+
+def _named_table_in(annotation: Any) -> type[Struct] | None:
+    if get_origin(annotation) is dict:
+        return next(iter(_structs_in(get_args(annotation)[1])), None)
+    return next((found for inner in get_args(annotation) if (found := _named_table_in(inner)) is not None), None)
 
 
 def _structs_in(annotation: Any) -> list[type[Struct]]:

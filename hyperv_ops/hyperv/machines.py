@@ -100,6 +100,12 @@ class _VmInfo(msgspec.Struct):
     checkpoints: list[str]
 
 
+class _HostMemory(msgspec.Struct):
+    """The part of the output of `Get-FarmHost` that says how much memory is free."""
+
+    free_memory_mb: int | None
+
+
 class Difference(msgspec.Struct, frozen=True):
     """One setting in which a machine differs from another, as `Compare-FarmVM` writes it."""
 
@@ -155,6 +161,14 @@ class HyperVMachines:
             reason = f"there is no such machine on {self._runner.where}; `pipeline vm create {name}` makes it"
             raise MachineError(name, reason, Trouble.NO_SUCH_MACHINE)
         return found
+
+    def free_memory_mb(self) -> int | None:
+        """The memory of the host that is free; None if the account may not query it."""
+        value = self._runner.run("Get-FarmHost", {}, ASK_LIMIT_S).value
+        try:
+            return msgspec.convert(value, _HostMemory).free_memory_mb
+        except msgspec.ValidationError as error:
+            raise MachineError(self._runner.where, f"an answer that makes no sense: {error}") from error
 
     # -------------------------------------------------------------------------------------------------------- verbs
 

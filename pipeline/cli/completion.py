@@ -21,6 +21,15 @@ def complete_worker(context: click.Context, _param: click.Parameter, begun: str)
     return [name for name in names if name.startswith(begun)]
 
 
+def complete_host(context: click.Context, _param: click.Parameter, begun: str) -> list[str]:
+    """Names of the hosts of machines."""
+    try:
+        names = load_config(_root(context), check=False).machine_tables()
+    except PipelineError:
+        return []
+    return [name for name in names if name.startswith(begun) and name]
+
+
 def complete_generation(context: click.Context, _param: click.Parameter, begun: str) -> list[str]:
     """Numbers of the generations that have a folder of genomes."""
     return [str(number) for number in _generations(context) if str(number).startswith(begun)]

@@ -14,7 +14,7 @@ from typing import Any, get_args
 import msgspec
 
 from inbox_agent.arguments import AgentFile
-from inbox_agent.settings import EvaluatorTable
+from inbox_agent.settings import EvaluatorTable, named_tables
 from pipeline.config import SET_ELSEWHERE, Config, GenerationTable, HooksTable, WorkerTable
 from pipeline.config.machine_tables import HyperVTable, QemuTable
 from pipeline.core.limits import Limits
@@ -59,14 +59,17 @@ def _as_text(title: str, kind: type[msgspec.Struct]) -> str:
     return json.dumps({"$schema": _DRAFT, "title": title, **_table(kind)}, indent=2) + "\n"
 
 
-def _table(kind: type[msgspec.Struct]) -> dict[str, Any]:
+def _table(kind: type[msgspec.Struct], *, has_rules: bool = True) -> dict[str, Any]:
     """The schema of a table, with those of the tables in it: editors ignore what stands beside a reference."""
     _, tables = msgspec.json.schema_components([kind])
-    generated, comments = tables[kind.__name__], field_comments(kind)
+    generated, comments, named = tables[kind.__name__], field_comments(kind), named_tables(kind)
     properties = {}
     for field in msgspec.structs.fields(kind):
         shown = _without_null(generated["properties"][field.name])
-        if (inner := struct_in(field.type)) is not None:
+        if (inner := named.get(field.name)) is not None:
+            # `[key]`, and `[key.NAME]` with the same keys; its rules may be met by keys of `[key]`
+            shown = {**_table(inner), "additionalProperties": _table(inner, has_rules=False)}
+        elif (inner := struct_in(field.type)) is not None:
             shown = {"type": "array", "items": _table(inner)} if shown.get("type") == "array" else _table(inner)
         if kind is Limits and field.name in SET_ELSEWHERE:
             shown = {"const": field.default}  # its own table sets it
@@ -79,7 +82,7 @@ def _table(kind: type[msgspec.Struct]) -> dict[str, Any]:
         "properties": properties,
         "required": generated["required"],
         "additionalProperties": False,
-        **_RULES.get(kind, {}),
+        **(_RULES.get(kind, {}) if has_rules else {}),
     }
 
 

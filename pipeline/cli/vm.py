@@ -1,6 +1,6 @@
 """Command group `vm`: parses arguments and prints. Not here: the operations (`machines.fleet`)."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,20 +8,22 @@ from typing import Any
 import click
 import orjson
 
-from hyperv_ops import GuestIdentity, HyperVMachines, MachineError, Machines
-from pipeline.cli.completion import complete_worker
+from hyperv_ops import GuestIdentity, MachineError, PowerState, one_line
+from pipeline.cli.completion import complete_host, complete_worker
 from pipeline.cli.options import root_option
 from pipeline.config import Config, load_config
-from pipeline.diagnosis.clones import CloneChecks, setting_differences
+from pipeline.config.machine_tables import HyperVTable, hyperv_title
+from pipeline.diagnosis.clones import CloneChecks, setting_differences, template_machine_of
 from pipeline.diagnosis.template import GuestCheck, check_guest
 from pipeline.errors import ConfigError, ExitCode, InputError, VmError
 from pipeline.host.takeover import start_new_epochs
 from pipeline.machines import fleet
-from pipeline.machines.connections import machines_of, require_secrets, runner_of, template_machine
+from pipeline.machines.connections import machine_hosts, require_secrets, runner_of, template_machine
+from pipeline.machines.fleet import Target
 from pipeline.secrets import fetch_secret
 
 _Command = Callable[..., Any]
-_Findings = Callable[[Machines, Mapping[str, str]], Iterable[str]]
+_Findings = Callable[[Sequence[Target]], Iterable[str]]
 
 
 class _VmGroup(click.Group):
@@ -43,12 +45,21 @@ def vm_commands() -> None:
     """
 
 
+_host_option = click.option(
+    "--host", metavar="NAME", shell_complete=complete_host, help="Only machines of [hyperv.NAME]."
+)
+_one_host_option = click.option(
+    "--host", metavar="NAME", shell_complete=complete_host, help="The host [hyperv.NAME], if there are several."
+)
+
+
 def _of_machines(*, changes: bool = True) -> Callable[[_Command], _Command]:
     """Adds the arguments that select machines, and `--what-if`."""
     options = [
         click.argument("workers", nargs=-1, shell_complete=complete_worker),
         click.option("--all", "all_machines", is_flag=True, help="All machines of pipeline.toml."),
         click.option("--count", type=click.IntRange(1, 256), help="The first N of them."),
+        _host_option,
         click.option("--backend", type=click.Choice(["hyperv", "qemu"]), help="Refuse machines of any other kind."),
         root_option,
     ]
@@ -99,12 +110,12 @@ def prepare(yes: bool, player: str, game_folder: str, ignored: Sequence[str], **
         checks = CloneChecks(config, GuestCheck(player=player, game_folder=game_folder, ignored=ignored))
     limit_s = None if what_if else config.limits.boot_limit_s
     verb = fleet.make_prepare(
-        lambda machine: _identity(config, root, machine), limit_s, checks.look_inside if checks else None
+        lambda worker: _identity(config, root, worker), limit_s, checks.look_inside if checks else None
     )
     question = not yes and "Boot, rename and make a new clean checkpoint of"
     code = _run_command(verb, question=question, findings=checks.findings if checks else None, **chosen)
-    if checks and not checks.can_compare:
-        click.echo("their settings were not compared: pipeline.toml: [hyperv] template_machine is not set")
+    for title in checks.not_compared if checks else ():
+        click.echo(f"their settings were not compared: pipeline.toml: {title} template_machine is not set")
     return code
 
 
@@ -168,38 +179,42 @@ def remove(yes: bool, **chosen: Any) -> int:
 @vm_commands.command("status")
 @_of_machines(changes=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(
-    as_json: bool, workers: Sequence[str], all_machines: bool, count: int | None, backend: str | None, root: Path
-) -> int:
+def status(as_json: bool, root: Path, **chosen: Any) -> int:
     """Show the state of machines (default: all)."""
-    config, machines = _open(root, backend)
-    all_machines = all_machines or not (workers or count)
-    seen = fleet.status(machines, fleet.choose(config, workers, all_machines=all_machines, count=count))
+    found = fleet.status(_chosen_or_all(root, **chosen))
     if as_json:
-        states = [{"worker": worker, **(asdict(info) if info else {"state": "none"})} for worker, info in seen]
-        click.echo(orjson.dumps(states, option=orjson.OPT_INDENT_2).decode())
+        rows = [{"worker": target.worker, **(asdict(info) if info else {"state": "none"})} for target, info in found]
+        click.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
     else:
-        click.echo(fleet.status_table(seen))
-    return ExitCode.OK if all(info is not None for _worker, info in seen) else ExitCode.FAILED
+        click.echo(fleet.status_table(found))
+    unknown: dict[str, list[str]] = {}  # the workers by reason, which all machines of a host share that does not answer
+    for target, info in found:
+        if info is not None and info.state is PowerState.UNKNOWN:
+            unknown.setdefault(one_line(info.note), []).append(target.worker)
+    for reason, workers in unknown.items():
+        click.echo(f"{', '.join(workers)}: {reason}", err=True)
+    return ExitCode.FAILED if unknown or any(info is None for _target, info in found) else ExitCode.OK
 
 
 @vm_commands.command("compare")
 @_of_machines(changes=False)
-def compare(workers: Sequence[str], all_machines: bool, count: int | None, backend: str | None, root: Path) -> int:
+def compare(root: Path, **chosen: Any) -> int:
     """List how machines differ from `template_machine` of [hyperv] (default: all).
 
     Compares settings outside the disk: processors, screen, firmware, TPM and partitions of the GPU.
     """
-    config, machines = _open(root, backend)
-    like = config.hyperv.template_machine if config.hyperv is not None else ""
-    if not isinstance(machines, HyperVMachines) or not like:
-        raise ConfigError("pipeline.toml: [hyperv] template_machine is not set; name the machine to compare with there")
-    all_machines = all_machines or not (workers or count)
-    chosen = fleet.choose(config, workers, all_machines=all_machines, count=count)
-    differ = setting_differences(machines, chosen, like)
-    for worker, lines in differ.items():
-        for line in lines or [f"as {like}"]:
-            click.echo(f"{worker}: {line}")
+    targets = _chosen_or_all(root, **chosen)
+    for target in targets:
+        if not template_machine_of(target):
+            title = hyperv_title(target.host.name)
+            raise ConfigError(
+                f"pipeline.toml: {title} template_machine is not set; name the machine to compare with there"
+            )
+    like = {target.worker: template_machine_of(target) for target in targets}
+    differ = setting_differences(targets)
+    for whose, lines in differ.items():
+        for line in lines or [f"as {like[whose]}"]:
+            click.echo(f"{whose}: {line}")
     return ExitCode.FAILED if any(differ.values()) else ExitCode.OK
 
 
@@ -208,15 +223,18 @@ def compare(workers: Sequence[str], all_machines: bool, count: int | None, backe
 @click.option("--game-folder", required=True, help=r"Where the game is in the guest: C:\\game")
 @_ignore_option
 @click.option("-v", "--verbose", is_flag=True, help="Print what is correct, too.")
+@_one_host_option
 @root_option
-def check_template_machine(player: str, game_folder: str, ignored: Sequence[str], verbose: bool, root: Path) -> int:
+def check_template_machine(
+    player: str, game_folder: str, ignored: Sequence[str], verbose: bool, host: str | None, root: Path
+) -> int:
     """Check the template's machine, item by item, and print what to fix before it is cloned.
 
     The machine is `template_machine` of [hyperv]; it must be on, its user logged on, the agent running.
     """
-    table = load_config(root).hyperv
+    title, table = _one_hyperv_host(load_config(root), host)
     if table is None or not table.template_machine:
-        raise ConfigError("pipeline.toml: [hyperv] template_machine is not set; name the template's own machine there")
+        raise ConfigError(f"pipeline.toml: {title} template_machine is not set; name the template's own machine there")
     check = GuestCheck(player=player, game_folder=game_folder, ignored=ignored)
     items = check_guest(template_machine(table, root), table.template_machine, table, check)
     for item in items:
@@ -227,42 +245,52 @@ def check_template_machine(player: str, game_folder: str, ignored: Sequence[str]
 
 @vm_commands.command("switch")
 @click.option("--what-if", is_flag=True, help="Change nothing; print what would be done.")
+@_one_host_option
 @root_option
-def make_switch(what_if: bool, root: Path) -> int:
+def make_switch(what_if: bool, host: str | None, root: Path) -> int:
     """Make the internal switch of the farm and give the host its address on it."""
-    table = load_config(root).hyperv
+    title, table = _one_hyperv_host(load_config(root), host)
     if table is None or not (table.switch and table.network):
-        raise ConfigError("pipeline.toml: [hyperv] needs `switch` and `network`: the switch's name and its addresses")
+        raise ConfigError(f"pipeline.toml: {title} needs `switch` and `network`: the switch's name and its addresses")
     reply = fleet.make_switch(runner_of(table, root), table, what_if=what_if)
     for line in reply:
         click.echo(line)
     return ExitCode.OK
 
 
+def _one_hyperv_host(config: Config, host: str | None) -> tuple[str, HyperVTable | None]:
+    """The title and the table of the host that a command is for; None without `[hyperv]`."""
+    tables = config.hyperv or {}
+    if host is not None:
+        fleet.require_host(config, host)
+    elif len(tables) > 1:
+        raise InputError(f"which host? Give --host with one of {', '.join(tables)}")
+    name = host if host is not None else next(iter(tables), "")
+    return hyperv_title(name), tables.get(name)
+
+
 def _run_command(
     verb: fleet.Verb,
     *,
-    workers: Sequence[str],
-    all_machines: bool,
-    count: int | None,
-    backend: str | None,
     root: Path,
     what_if: bool,
     wait: bool = False,
     question: str | bool = False,
     reverts: bool = False,
     findings: _Findings | None = None,
+    **selection: Any,
 ) -> int:
-    config, machines = _open(root, backend, click.echo if what_if else None)
-    chosen = fleet.choose(config, workers, all_machines=all_machines, count=count)
+    config = load_config(root)
+    chosen = _chosen(config, root, what_if=click.echo if what_if else None, **selection)
+    workers = [target.worker for target in chosen]
     if question and not what_if:
-        _confirm(f"{question} {', '.join(chosen)}?")
+        _confirm(f"{question} {', '.join(workers)}?")
     if reverts and not what_if:
-        start_new_epochs(root, config, chosen)
+        start_new_epochs(root, config, workers)
     if wait and not what_if:
         verb = fleet.with_wait(verb, config.limits.boot_limit_s)
     failed = []
-    for done in fleet.run_on_all(machines, chosen, verb):
+    for done in fleet.run_on_all(chosen, verb):
         if not done.ok:
             failed.append(done.worker)
         if not what_if or not done.ok:
@@ -270,16 +298,16 @@ def _run_command(
     if failed and len(chosen) > 1 and not what_if:
         which = f"not done with {', '.join(failed)}; what was done with the others stays"
         click.echo(f"{which}; to try again, give the same command these names only", err=True)
-    ready = {worker: machine for worker, machine in chosen.items() if worker not in failed}
+    ready = [target for target in chosen if target.worker not in failed]
     found = False
-    for line in findings(machines, ready) if findings and ready else ():
+    for line in findings(ready) if findings and ready else ():
         found = True
         click.echo(line, err=True)
     return ExitCode.FAILED if failed or found else ExitCode.OK
 
 
-def _identity(config: Config, root: Path, machine: str) -> GuestIdentity:
-    return fleet.identity_of(config, machine, lambda table: fetch_secret(table.secret, root))
+def _identity(config: Config, root: Path, worker: str) -> GuestIdentity:
+    return fleet.identity_of(config, worker, lambda table: fetch_secret(table.secret, root))
 
 
 def _confirm(question: str) -> None:
@@ -291,12 +319,26 @@ def _confirm(question: str) -> None:
         raise InputError("not confirmed, so nothing was done; --yes answers beforehand")
 
 
-def _open(root: Path, backend: str | None, what_if: Callable[[str], None] | None = None) -> tuple[Config, Machines]:
-    config = load_config(root)
+def _chosen_or_all(
+    root: Path, *, workers: Sequence[str], all_machines: bool, count: int | None, **rest: Any
+) -> list[Target]:
+    everything = all_machines or not (workers or count)
+    return _chosen(load_config(root), root, workers=workers, all_machines=everything, count=count, **rest)
+
+
+def _chosen(
+    config: Config,
+    root: Path,
+    *,
+    workers: Sequence[str],
+    all_machines: bool,
+    count: int | None,
+    host: str | None,
+    backend: str | None,
+    what_if: Callable[[str], None] | None = None,
+) -> list[Target]:
+    """The machines that the arguments of a command select."""
     if backend is not None and getattr(config, backend) is None:
         raise InputError(f"--backend {backend}: pipeline.toml has no [{backend}] table")
-    machines = machines_of(config, root, what_if)
-    if machines is None:
-        fleet.choose(config, (), all_machines=True, count=None)  # raises the error that says why
-        raise ConfigError("pipeline.toml has no [hyperv] or [qemu] table")
-    return config, machines
+    names = fleet.choose(config, workers, all_machines=all_machines, count=count, host=host)
+    return fleet.targets(machine_hosts(config, root, what_if), names)

@@ -19,7 +19,17 @@ from msgspec import Meta, field, to_builtins
 from hyperv_ops import MACHINE_NAME
 from inbox_agent.protocol.layout import GENOME_BYTES_MAX, SETTINGS_BYTES_MAX, VALUE_MAX, Settings
 from inbox_agent.settings import EvaluatorTable, SettingsError, convert, read_settings
-from pipeline.config.machine_tables import ConfigTable, HyperVTable, MachineName, QemuTable, Secret, check_secret
+from pipeline.config.machine_tables import (
+    ConfigTable,
+    HyperVTable,
+    MachinePath,
+    QemuTable,
+    Secret,
+    check_hosts,
+    check_machine,
+    check_secret,
+    hyperv_title,
+)
 from pipeline.config.worker_descriptions import description_files, read_description
 from pipeline.core.facts import Reuse, RunSettings, Seeds
 from pipeline.core.limits import Limits
@@ -80,9 +90,9 @@ class WorkerTable(ConfigTable, frozen=True, kw_only=True):
 
     name: _WorkerName  #: its name in tables and messages: letters, digits, `-` and `_`, at most 63
     share: str = ""  #: a local path, or a UNC path, which is accessed over SMB; empty: `exchange` of its machine
-    #: the virtual machine it runs on, at most 63 letters, digits, `-` and `_`; as the server of the share it means the
-    #: machine's address
-    machine: MachineName = ""
+    #: the virtual machine it runs on, at most 63 letters, digits, `-` and `_`, or `HOST/MACHINE` if there are tables
+    #: `[hyperv.HOST]`; the machine's name as the server of the share means its address
+    machine: MachinePath = ""
     queue_depth: Annotated[int, Meta(ge=1, le=64)] = 2  #: attempts that the worker holds: one runs, the others wait
     port: Annotated[int, Meta(ge=1, le=65535)] = 445  #: TCP port of the SMB server
     account: str = ""  #: `user`, `DOMAIN\user` or `user@domain`; empty: the user who runs the pipeline
@@ -91,9 +101,24 @@ class WorkerTable(ConfigTable, frozen=True, kw_only=True):
     dialect: Literal["3.1.1", "3.0.2", "3.0"] = "3.1.1"  #: refuse a server that speaks only older ones
 
     @property
+    def machine_host(self) -> str:
+        """The name of the host that has its machine; empty if it has none."""
+        return self.machine.rpartition("/")[0]
+
+    @property
+    def machine_name(self) -> str:
+        """The name of its machine on that host."""
+        return self.machine.rpartition("/")[2]
+
+    @property
     def place(self) -> str:
         """`share`, or the default share of its machine."""
-        return self.share or (rf"\\{self.machine}\exchange" if self.machine else "")
+        return self.share or (rf"\\{self.machine_name}\exchange" if self.machine else "")
+
+    @property
+    def is_on_machine(self) -> bool:
+        """Whether the server of its share is its machine, which is reached at the address that it reports."""
+        return bool(self.machine) and self.unc is not None and self.unc[0].lower() == self.machine_name.lower()
 
     @property
     def unc(self) -> tuple[str, str, str] | None:
@@ -106,11 +131,12 @@ class WorkerTable(ConfigTable, frozen=True, kw_only=True):
         return parts[0], parts[1], "/".join(parts[2:])
 
     def __post_init__(self) -> None:
+        for part in self.machine.split("/", 1) if self.machine else ():
+            if not MACHINE_NAME.fullmatch(part):
+                raise ValueError(f"worker {self.name!r}: machine {self.machine!r}: letters, digits, - and _ only")
         for_smb = [key for key in ("account", "secret") if getattr(self, key)]
         if self.unc is None and for_smb:
             raise ValueError(f"worker {self.name!r}: {for_smb[0]} is for a UNC share; {self.share} is reached by path")
-        if self.machine and not MACHINE_NAME.fullmatch(self.machine):
-            raise ValueError(f"worker {self.name!r}: machine {self.machine!r}: letters, digits, - and _ only")
         check_secret(f"worker {self.name!r}", self.secret)
 
 
@@ -145,7 +171,7 @@ class Config(ConfigTable, frozen=True, kw_only=True):
     evaluator: EvaluatorTable = EvaluatorTable()
     local: LocalTable = LocalTable()
     worker: list[WorkerTable] = field(default_factory=list)
-    hyperv: HyperVTable | None = None
+    hyperv: dict[str, HyperVTable] | None = None
     qemu: QemuTable | None = None
     hooks: HooksTable = HooksTable()
     limits: Limits = Limits()
@@ -169,8 +195,6 @@ class Config(ConfigTable, frozen=True, kw_only=True):
         for worker in self.worker:
             if not worker.place.strip():
                 raise ValueError(f"worker {worker.name!r} has no share; give the path of its folder")
-            if worker.machine and self.machine_table() is None:
-                raise ValueError(f"worker {worker.name!r} has a machine, and there is no [hyperv] or [qemu] table")
             if not WORKER_NAME.fullmatch(worker.name):
                 raise ValueError(f"worker name {worker.name!r}: letters, digits, - and _ only, at most 63")
         names = self.worker_names()
@@ -179,24 +203,30 @@ class Config(ConfigTable, frozen=True, kw_only=True):
                 raise ValueError(f"two workers are named {name!r}; names differ by more than case")
         shares: dict[str, str] = {}
         for worker in self.worker:
-            same = shares.setdefault(_share_key(worker.place), worker.name)
+            key = _share_key(worker.place, worker.machine_host if worker.is_on_machine else "")
+            same = shares.setdefault(key, worker.name)
             if same != worker.name:
                 raise ValueError(f"workers {same!r} and {worker.name!r} have the same share {worker.place}")
-        machines = [worker.machine.lower() for worker in self.worker if worker.machine]
-        for worker in self.worker:
-            if machines.count(worker.machine.lower()) > 1:
-                raise ValueError(f"two workers live on machine {worker.machine!r}; one agent per machine")
+        self._check_machines()
+
+    def _check_machines(self) -> None:
         if self.hyperv is not None and self.qemu is not None:
             raise ValueError("[hyperv] and [qemu]: a farm's machines are of one kind; take one of the tables out")
-        table, machine_count = self.machine_table(), len(machines)
-        if table is not None and table.spare and table.spare >= machine_count:
-            raise ValueError(f"spare = {table.spare}: of {machine_count} machines at least one must play")
-        ports = [worker.port for worker in self.worker if worker.machine]
-        for worker in self.worker:
-            if self.qemu is not None and worker.machine and ports.count(worker.port) > 1:
+        check_hosts(self.hyperv or {})
+        on_machines = [worker for worker in self.worker if worker.machine]
+        machines = [worker.machine.lower() for worker in on_machines]
+        ports = [worker.port for worker in on_machines]
+        for worker in on_machines:
+            check_machine(worker.name, worker.machine, self.machine_tables())
+            if machines.count(worker.machine.lower()) > 1:
+                raise ValueError(f"two workers live on machine {worker.machine!r}; one agent per machine")
+            if self.qemu is not None and ports.count(worker.port) > 1:
                 raise ValueError(
                     f"worker {worker.name!r}: port {worker.port} is another's; each QEMU machine has its own"
                 )
+        spare = self._rest_table().spare
+        if spare and spare >= len(machines):
+            raise ValueError(f"spare = {spare}: of {len(machines)} machines at least one must play")
 
     def local_names(self) -> list[str]:
         """Names of the local workers."""
@@ -209,18 +239,22 @@ class Config(ConfigTable, frozen=True, kw_only=True):
         """Names of all workers."""
         return self.local_names() + [worker.name for worker in self.worker]
 
-    def machine_table(self) -> HyperVTable | QemuTable | None:
-        """The table of the workers' machines, `[hyperv]` or `[qemu]`; None without either."""
-        return self.hyperv or self.qemu
+    def machine_tables(self) -> Mapping[str, HyperVTable | QemuTable]:
+        """The tables of the machines' hosts by name, which is empty for the only one; empty without machines."""
+        return self.hyperv or ({} if self.qemu is None else {"": self.qemu})
+
+    def _rest_table(self) -> HyperVTable | QemuTable:
+        """A table that says when machines are put to rest; all say the same."""
+        return next(iter(self.machine_tables().values()), HyperVTable())
 
     @property
     def idle_after_s(self) -> float | None:
         """How long a machine is without work before it is put to rest; None: no machine is."""
-        table = self.machine_table()
-        return table.idle_after_s if table is not None and self.machine_of() and table.idle_action != "none" else None
+        table = self._rest_table()
+        return table.idle_after_s if self.machine_of() and table.idle_action != "none" else None
 
     def machine_of(self) -> dict[str, str]:
-        """Worker -> its machine, for workers that have one."""
+        """Worker -> its machine, as the worker's table names it, for workers that have one."""
         return {worker.name: worker.machine for worker in self.worker if worker.machine}
 
     def secrets(self) -> dict[str, str]:
@@ -242,8 +276,11 @@ class Config(ConfigTable, frozen=True, kw_only=True):
         return {f"worker {worker.name!r}": worker.secret for worker in self.worker if worker.secret}
 
     def _secrets_of_hyperv(self) -> dict[str, str]:
-        table = self.hyperv or HyperVTable()
-        found = {"[hyperv] secret": table.secret, "[hyperv] guest_secret": table.guest_secret}
+        found = {
+            f"{hyperv_title(host)} {key}": reference
+            for host, table in (self.hyperv or {}).items()
+            for key, reference in (("secret", table.secret), ("guest_secret", table.guest_secret))
+        }
         return {whose: reference for whose, reference in found.items() if reference}
 
     def queue_depths(self) -> dict[str, int]:
@@ -275,8 +312,7 @@ class Config(ConfigTable, frozen=True, kw_only=True):
         """The limits of the core: `[limits]`, with those that stand in other tables."""
         values = {name: getattr(self.limits, name) for name in Limits.__struct_fields__}
         values |= {name: getattr(self.generation, name) for name in _OF_GENERATION}
-        table = self.machine_table()
-        values |= {"idle_after_s": self.idle_after_s, "spare": table.spare if table is not None else 0}
+        values |= {"idle_after_s": self.idle_after_s, "spare": self._rest_table().spare}
         return Limits(**values | {"load_limit_s": self.evaluator.load_limit_s})
 
 
@@ -319,7 +355,8 @@ def described_worker(path: Path, name: str = "") -> DescribedWorker:
 
 def with_described(config: Config, described: Sequence[WorkerTable], root: Path) -> Config:
     """The configuration with these workers beside those of the file. Raises ConfigError: two do not go together."""
-    configured = {_share_key(str(root / worker.place)): worker.name for worker in config.worker}
+    places = {worker.name: worker.place if worker.unc else str(root / worker.place) for worker in config.worker}
+    configured = {_share_key(place): name for name, place in places.items()}
     for worker in described:
         if (other := configured.get(_share_key(worker.place))) is not None:
             raise ConfigError(f"workers/: {worker.name!r} has the share of worker {other!r}, {worker.place}")
@@ -364,8 +401,8 @@ def _is_missing(path: Path) -> bool:
     return False
 
 
-def _share_key(share: str) -> str:
-    """A key under which different spellings of one share are equal."""
+def _share_key(share: str, host: str = "") -> str:
+    """A key under which different spellings of one share are equal. `host`: that of the machine that is its server."""
     if share.replace("\\", "/").startswith("//"):
-        return ntpath.normpath(share).lower()
+        return f"{host}{ntpath.normpath(share)}".lower()
     return os.path.normcase(os.path.realpath(share))

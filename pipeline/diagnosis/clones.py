@@ -5,63 +5,64 @@ Owns: when the guest of a machine that has just booted is checked. Not here: wha
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from hyperv_ops import HyperVMachines, MachineError, Machines
+from hyperv_ops import HyperVMachines, MachineError
 from inbox_agent.checks import CheckResult
 from pipeline.config import Config
+from pipeline.config.machine_tables import HyperVTable
 from pipeline.diagnosis.template import GuestCheck, check_guest
 from pipeline.machines import fleet
+from pipeline.machines.fleet import Target
+from pipeline.machines.machine_host import at_same_time
 
 PAUSE_S = 5.0
 _LAST_ITEM = "agent"  #: it starts last, when its user has logged on
 
 
 class CloneChecks:
-    """Checks of the clones of one Hyper-V host. Any thread may call."""
+    """Checks of the clones of Hyper-V hosts. Any thread may call."""
 
     def __init__(self, config: Config, check: GuestCheck) -> None:
-        assert config.hyperv is not None
-        self._config, self._table, self._check = config, config.hyperv, check
-        self._in_guests: dict[str, list[str]] = {}
+        self._config, self._check = config, check
+        self._in_guests: dict[str, list[str]] = {}  #: by worker
+        self.not_compared: list[str] = []  #: titles of hosts without a machine to compare settings with
 
-    def look_inside(self, machines: Machines, machine: str) -> None:
+    def look_inside(self, target: Target) -> None:
         """Checks the guest of a machine that boots, when its agent is up or should be. Remembers what is not well."""
-        worker = next(worker for worker in self._config.worker if worker.machine == machine)
+        worker = next(worker for worker in self._config.worker if worker.name == target.worker)
         share = worker.unc[1] if worker.unc is not None else ""
         check = replace(self._check, share=share, share_account=fleet.account_of(worker))
         try:
-            items = self._look_until_up(machines, machine, check)
+            items = self._look_until_up(target, check)
         except MachineError as error:
-            self._in_guests[machine] = [f"its guest was not checked: {error.reason}"]
+            self._in_guests[target.worker] = [f"its guest was not checked: {error.reason}"]
         else:
-            self._in_guests[machine] = [str(item) for item in items if not item.ok]
+            self._in_guests[target.worker] = [str(item) for item in items if not item.ok]
 
-    def findings(self, machines: Machines, chosen: Mapping[str, str]) -> Iterator[str]:
-        """How these machines, by worker, differ from the template: in their guests, then in their settings.
+    def findings(self, chosen: Sequence[Target]) -> Iterator[str]:
+        """How these machines differ from the template: in their guests, then in their settings.
 
         Raises:
             MachineError: the settings cannot be compared.
         """
-        for worker, machine in chosen.items():
-            for line in self._in_guests.get(machine, []):
-                yield f"{worker}: {line}"
-        if isinstance(machines, HyperVMachines) and self.can_compare:
-            differ = setting_differences(machines, chosen, self._table.template_machine)
-            yield from (f"{worker}: {line}" for worker, lines in differ.items() for line in lines)
+        for target in chosen:
+            for line in self._in_guests.get(target.worker, []):
+                yield f"{target.worker}: {line}"
+        comparable = [target for target in chosen if template_machine_of(target)]
+        self.not_compared = sorted({target.host.title for target in chosen if target not in comparable})
+        differ = setting_differences(comparable)
+        yield from (f"{worker}: {line}" for worker, lines in differ.items() for line in lines)
 
-    @property
-    def can_compare(self) -> bool:
-        """Whether the machine to compare settings with is known."""
-        return bool(self._table.template_machine)
-
-    def _look_until_up(self, machines: Machines, machine: str, check: GuestCheck) -> Sequence[CheckResult]:
+    def _look_until_up(self, target: Target, check: GuestCheck) -> Sequence[CheckResult]:
+        table = target.host.table
+        assert isinstance(table, HyperVTable)
         deadline, was_up = time.monotonic() + self._config.limits.boot_limit_s, False
         while True:
             is_late = time.monotonic() >= deadline
             try:
-                items = check_guest(machines, machine, self._table, check)
+                items = check_guest(target.host.machines, target.machine, table, check)
             except MachineError:  # it restarts for its new name
                 if is_late:
                     raise
@@ -73,11 +74,36 @@ class CloneChecks:
             threading.Event().wait(PAUSE_S)
 
 
-def setting_differences(machines: HyperVMachines, chosen: Mapping[str, str], like: str) -> dict[str, list[str]]:
-    """The settings, except those on the disk, in which each of these machines, by worker, differs from machine `like`.
+def template_machine_of(target: Target) -> str:
+    """The machine on its host to compare settings with; empty if none is set."""
+    return target.host.table.template_machine if isinstance(target.host.table, HyperVTable) else ""
+
+
+def setting_differences(chosen: Sequence[Target]) -> dict[str, list[str]]:
+    """The settings, except those on the disk, in which each of these machines differs from the template's machine on
+    its host, by worker; and why a host of several cannot tell, by its title.
 
     Raises:
-        MachineError: they cannot be read, or there is no such machine.
+        MachineError: the only host cannot tell, or has no such machine.
     """
-    found = machines.compare(list(chosen.values()), like)
-    return {worker: fleet.differences(found.get(machine, []), like) for worker, machine in chosen.items()}
+    groups = list(fleet.by_host(chosen).values())
+    if len(groups) == 1:
+        return _differences_on_host(groups[0])  # its error is that of the command
+    found: dict[str, list[str]] = {}
+    for differ in at_same_time(_differences_or_reason, groups):
+        found |= differ
+    return found
+
+
+def _differences_or_reason(chosen: Sequence[Target]) -> dict[str, list[str]]:
+    try:
+        return _differences_on_host(chosen)
+    except MachineError as error:
+        return {chosen[0].host.title: [f"its machines were not compared: {error}"]}
+
+
+def _differences_on_host(chosen: Sequence[Target]) -> dict[str, list[str]]:
+    machines, like = chosen[0].host.machines, template_machine_of(chosen[0])
+    assert isinstance(machines, HyperVMachines)
+    differ = machines.compare([target.machine for target in chosen], like)
+    return {target.worker: fleet.differences(differ.get(target.machine, []), like) for target in chosen}

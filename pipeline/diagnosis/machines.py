@@ -1,4 +1,4 @@
-"""`pipeline doctor` for machines: checks their host and each worker's machine, and says how to fix faults.
+"""`pipeline doctor` for machines: checks their hosts and each worker's machine, and says how to fix faults.
 
 Like the checks of shares it reports only faults and readings, and stops where later checks depend on a failed one.
 """
@@ -24,11 +24,12 @@ from inbox_agent.checks import CheckResult
 from pipeline.config import Config
 from pipeline.config.machine_tables import HyperVTable, QemuTable
 from pipeline.diagnosis.evaluators import Fault
-from pipeline.machines.connections import machines_of, runner_of
+from pipeline.machines.connections import machine_hosts, runner_of
+from pipeline.machines.machine_host import MachineHost, at_same_time
 
 ASK_LIMIT_S = 60.0
 FREE_DISK_GB_PER_MACHINE = 10.0  #: growth of a differencing disk in a night: logs, updates, page files
-_HOST, _QEMU = "[hyperv]", "[qemu]"
+_QEMU = "[qemu]"
 _NEW_PROCESS_PER_CALL = (
     "PowerShell does not read its input line by line here, so each look at the machines starts a process of its own, "
     "which takes processor time from games"
@@ -63,15 +64,18 @@ class _HyperVHostInfo(msgspec.Struct):
 
 
 def check_machines(root: Path, config: Config, names: tuple[str, ...] = ()) -> Iterator[CheckResult]:
-    """Checks the machines of these workers, or of all, and their host. Yields nothing without machines."""
-    chosen = {worker: machine for worker, machine in config.machine_of().items() if not names or worker in names}
-    machines = machines_of(config, root)
-    if machines is None or not chosen:
-        return
-    if config.qemu is not None:
-        yield from _qemu(root, config.qemu, machines, chosen)
-    elif config.hyperv is not None:
-        yield from _hyperv(root, config, config.hyperv, machines, chosen)
+    """Checks the machines of these workers, or of all, and their hosts. Yields nothing without machines."""
+
+    def examined(host: MachineHost) -> list[CheckResult]:
+        chosen = {worker: machine for worker, machine in host.machine_of.items() if not names or worker in names}
+        if not chosen:
+            return []
+        if isinstance(host.table, QemuTable):
+            return list(_qemu(root, host.table, host.machines, chosen))
+        return list(_hyperv(root, config, host, host.table, chosen))
+
+    for results in at_same_time(examined, machine_hosts(config, root)):
+        yield from results
 
 
 def _qemu(root: Path, table: QemuTable, machines: Machines, chosen: dict[str, str]) -> Iterator[CheckResult]:
@@ -94,32 +98,32 @@ def _qemu(root: Path, table: QemuTable, machines: Machines, chosen: dict[str, st
 
 
 def _hyperv(
-    root: Path, config: Config, table: HyperVTable, machines: Machines, chosen: dict[str, str]
+    root: Path, config: Config, host: MachineHost, table: HyperVTable, chosen: dict[str, str]
 ) -> Iterator[CheckResult]:
-    runner = runner_of(table, root)
+    runner, title = runner_of(table, root), host.title
     try:
         asked = {"Switch": table.switch, "Folder": table.folder, "Template": table.template}
         answer = runner.run("Get-FarmHost", asked, ASK_LIMIT_S)
-        host = msgspec.convert(answer.value, _HyperVHostInfo)
+        seen = msgspec.convert(answer.value, _HyperVHostInfo)
     except MachineError as error:
-        yield _failed(_HOST, str(error), _FIXES.get(error.trouble, "run Get-FarmHost.ps1 there by hand"))
+        yield _failed(title, str(error), _FIXES.get(error.trouble, "run Get-FarmHost.ps1 there by hand"))
         return
     except msgspec.ValidationError as error:
-        yield _failed(_HOST, f"an answer that makes no sense: {error}", "is PowerShell there older than 5.1?")
+        yield _failed(title, f"an answer that makes no sense: {error}", "is PowerShell there older than 5.1?")
         return
-    yield from (_failed(_HOST, *fault) for fault in _host(host, table))
-    yield CheckResult(_HOST, True, _reading(host, len(chosen)))
+    yield from (_failed(title, *fault) for fault in _host(seen, table))
+    yield CheckResult(title, True, _reading(seen, len(chosen)))
     if isinstance(runner, PowerShellRunner) and runner.reuses is False:
-        yield CheckResult(_HOST, True, _NEW_PROCESS_PER_CALL)
-    if host.hyper_v and host.administrator:
-        if table.host and host.switch_type == "Internal" and _uses_smb(config, chosen):
+        yield CheckResult(title, True, _NEW_PROCESS_PER_CALL)
+    if seen.hyper_v and seen.administrator:
+        if table.host and seen.switch_type == "Internal" and _uses_smb(config, chosen):
             yield _failed(
-                _HOST,
-                f"switch {table.switch!r} joins its machines with {host.computer} and no other computer, so no share "
+                title,
+                f"switch {table.switch!r} joins its machines with {seen.computer} and no other computer, so no share "
                 "is reached from here",
-                f"run the pipeline on {host.computer}, or take an external switch (docs/how-to/hyper-v.md)",
+                f"run the pipeline on {seen.computer}, or take an external switch (docs/how-to/hyper-v.md)",
             )
-        yield from _machines(machines, chosen, host, table)
+        yield from _machines(host, chosen, seen, table)
 
 
 def _failed(item: str, found: str, fix: str = "") -> CheckResult:
@@ -137,6 +141,11 @@ def _host(host: _HyperVHostInfo, table: HyperVTable) -> Iterator[Fault]:
     if not host.administrator:
         yield f"the account may not manage Hyper-V on {host.computer}", "add it to Hyper-V Administrators there"
         return
+    if table.memory_reserve_mb is not None and host.free_memory_mb is None:
+        yield (
+            f"`memory_reserve_mb` has no effect, as {host.computer} does not report free memory to this account",
+            "take an administrator of that host, or leave the key out",
+        )
     if table.switch and not host.switch_type:
         yield (
             f"{host.computer} has no switch {table.switch!r}",
@@ -159,28 +168,29 @@ def _reading(host: _HyperVHostInfo, machines: int) -> str:
 
 
 def _machines(
-    machines: Machines, chosen: dict[str, str], host: _HyperVHostInfo, table: HyperVTable
+    host: MachineHost, chosen: dict[str, str], seen: _HyperVHostInfo, table: HyperVTable
 ) -> Iterator[CheckResult]:
+    title = host.title
     try:
-        found = ErrorBoundary().infos(machines)
+        found = ErrorBoundary().infos(host.machines)
     except MachineError as error:
-        yield _failed(_HOST, f"its machines cannot be listed: {error}")
+        yield _failed(title, f"its machines cannot be listed: {error}")
         return
     for worker, machine in chosen.items():
         faults = _machine(worker, machine, found.get(machine), table.checkpoint)
         yield from (_failed(worker, *fault) for fault in faults)
         if machine in found and not table.guest_account:
-            yield _failed(worker, "its agent cannot be restarted alone", "set [hyperv] guest_account and guest_secret")
+            yield _failed(worker, "its agent cannot be restarted alone", f"set {title} guest_account and guest_secret")
     missing_mb = sum(table.memory_min_mb for machine in chosen.values() if not _is_on(found.get(machine)))
-    if host.free_memory_mb is not None and missing_mb > host.free_memory_mb:
+    if seen.free_memory_mb is not None and missing_mb > seen.free_memory_mb:
         yield _failed(
-            _HOST,
-            f"{missing_mb} MB of memory are needed for the machines that are off, {host.free_memory_mb} are free",
+            title,
+            f"{missing_mb} MB of memory are needed for the machines that are off, {seen.free_memory_mb} are free",
             "lower `memory_min_mb`, or run fewer",
         )
     needed_gb = FREE_DISK_GB_PER_MACHINE * len(chosen)
-    if table.folder and host.folder_exists and host.free_disk_gb < needed_gb:
-        yield _failed(_HOST, f"{host.free_disk_gb:.0f} GB are free in {table.folder}; {needed_gb:.0f} let disks grow")
+    if table.folder and seen.folder_exists and seen.free_disk_gb < needed_gb:
+        yield _failed(title, f"{seen.free_disk_gb:.0f} GB are free in {table.folder}; {needed_gb:.0f} let disks grow")
 
 
 def _machine(worker: str, machine: str, info: MachineInfo | None, checkpoint: str) -> Iterator[Fault]:

@@ -11,7 +11,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,6 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from hyperv_ops import ErrorBoundary, Machines
 from inbox_agent.checks import CheckResult
 from inbox_agent.protocol import layout
 from inbox_agent.protocol.files import FileMissing, FileRefused, ShareError, ShareFiles, Unavailable
@@ -36,7 +35,8 @@ from pipeline.diagnosis.evaluators import (
     unreadable,
 )
 from pipeline.errors import InputError, SecretError
-from pipeline.machines.connections import machines_of, smb_access
+from pipeline.machines.connections import machine_hosts, smb_access
+from pipeline.machines.machine_host import Answer, ask_hosts, reported_addresses
 from pipeline.paths import ProjectPaths
 from pipeline.shares.share_client import ENTRIES_MAX
 from pipeline.shares.smb.files import SmbFiles
@@ -99,10 +99,13 @@ def check_shares(root: Path, config: Config, names: tuple[str, ...] = ()) -> Ite
     if unknown := [name for name in names if name not in tables]:
         known = ", ".join(tables) or "none"
         raise InputError(f"{unknown[0]}: no [[worker]] of that name; configured are: {known}")
-    farm_id, machines = _farm_id(root), machines_of(config, root)
+    farm_id = _farm_id(root)
+    chosen = [table for name, table in tables.items() if not names or name in names]
+    on_machines = any(table.is_on_machine for table in chosen)
+    answers = ask_hosts(machine_hosts(config, root)) if on_machines else {}
 
     def examined(name: str) -> tuple[list[CheckResult], list[ReportedEvaluator]]:
-        medium, evaluators = _medium(config, tables[name], root, machines), list[ReportedEvaluator]()
+        medium, evaluators = _medium(config, tables[name], root, answers), list[ReportedEvaluator]()
         with contextlib.closing(medium):
             checks = _examine(tables[name], medium, farm_id, evaluators.append)
             return list(_until_stopped(name, checks)), evaluators
@@ -124,15 +127,10 @@ def _until_stopped(worker: str, results: Iterator[CheckResult]) -> Iterator[Chec
         yield CheckResult(worker, False, f"it went away while it was looked at ({error})", "ask again")
 
 
-def _medium(config: Config, table: WorkerTable, root: Path, machines: Machines | None) -> "_ShareMedium":
+def _medium(config: Config, table: WorkerTable, root: Path, answers: Mapping[str, Answer]) -> "_ShareMedium":
     if table.unc is None:
         return _PathMedium(root / table.place)
-
-    def reports() -> dict[str, tuple[str, ...]]:
-        assert machines is not None
-        return {name: info.addresses for name, info in ErrorBoundary().infos(machines).items()}
-
-    return _SmbMedium(smb_access(config, table, root, None if machines is None else reports))
+    return _SmbMedium(smb_access(config, table, root, lambda: reported_addresses(answers, table.machine_host)))
 
 
 def _examine(

@@ -365,8 +365,7 @@ class Host:
         return self._timers
 
     def _open_machines(self) -> None:
-        if self._parts.machine_controller is not None:
-            self._parts.machine_controller.open(on_down=self._close_connection)
+        self._parts.machine_controllers.open(on_down=self._close_connection)
 
     def _apply_keep(self) -> None:
         """Removes what the configuration does not keep of a finished generation: when its callers have been told."""

@@ -24,10 +24,8 @@ from pipeline.host.poll_schedule import Notifying, PollSchedule, WatchedFolder
 from pipeline.host.ports import Ports, SystemClock
 from pipeline.host.wakeups import Wakeups
 from pipeline.host.worker_links import OpenShare, WorkerLinks
-from pipeline.machines.boot_queue import BootQueue
-from pipeline.machines.connections import machines_of, smb_access
-from pipeline.machines.controller import WATCH_INTERVAL_S, MachineController
-from pipeline.machines.evidence import MachineEvidence
+from pipeline.machines.connections import machine_hosts, smb_access
+from pipeline.machines.controllers import MachineControllers
 from pipeline.machines.local_workers import LocalWorkers
 from pipeline.machines.pools import MachinePool, MachinePools
 from pipeline.paths import ProjectPaths
@@ -56,7 +54,7 @@ class Parts:
     deployments: DeploymentStore
     hooks: Hooks
     local_workers: LocalWorkers
-    machine_controller: MachineController | None
+    machine_controllers: MachineControllers
     smb: dict[str, SmbFiles]  #: by worker
     shares: Mapping[str, ShareFiles]  #: by worker, those of `smb` included
     loop: ControlLoop
@@ -81,22 +79,23 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack) 
 
     local_workers = LocalWorkers(config, paths, evaluator_folder, on_exit=wakeups.request_sweep)
     stack.callback(local_workers.close)
-    machine_controller = _machine_controller(root, config, wakeups)
-    if machine_controller is not None:
-        stack.callback(machine_controller.close)
+    hosts = machine_hosts(config, root)
+    machine_controllers = MachineControllers(hosts, config, paths.evidence, wakeups.request_sweep)
+    stack.callback(machine_controllers.close)
 
     folders = {**local_workers.shares, **{w.name: root / w.place for w in config.worker if w.unc is None}}
+    smb = _smb_files(root, config, machine_controllers, wakeups)
     archive, deployments = Archive(paths, config.limits.set_aside_bytes_max), DeploymentStore(paths)
     archive.clear_incoming()
     client = _client_maker(config, ledger.farm_id, paths, snapshots, deployments)
-    links = _worker_links(root, config, folders, client, _smb_files(root, config, machine_controller, wakeups), wakeups)
+    links = _worker_links(root, config, folders, client, smb, wakeups)
     stack.callback(links.close)
     ports = Ports(
         ledger=ledger,
         archive=archive,
         event_log=event_log,
         executor=links.executor,
-        machines=_machine_pools(config, local_workers, machine_controller),
+        machines=_machine_pools(config, local_workers, machine_controllers),
         poll_schedule=links.poll_schedule,
         clock=SystemClock(),
     )
@@ -111,7 +110,7 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack) 
         deployments=deployments,
         hooks=hooks,
         local_workers=local_workers,
-        machine_controller=machine_controller,
+        machine_controllers=machine_controllers,
         smb=links.smb,
         shares=links.shares,
         loop=loop,
@@ -160,44 +159,21 @@ def _worker_links(
     )
 
 
-def _machine_controller(root: Path, config: Config, wakeups: Wakeups) -> MachineController | None:
-    machines, table = machines_of(config, root), config.machine_table()
-    if machines is None or table is None:
-        return None
-    boot_queue = BootQueue(
-        machines,
-        booting_max=table.booting_max,
-        stagger_s=table.stagger_s,
-        boot_limit_s=config.limits.boot_limit_s,
-    )
-    return MachineController(
-        machines,
-        config.machine_of(),
-        boot_queue,
-        MachineEvidence(machines, ProjectPaths(root).evidence),
-        wakeups.request_sweep,
-        watch_interval_s=min(WATCH_INTERVAL_S, config.limits.silence_limit_s / 6),
-        saves=table.idle_action == "save",
-    )
-
-
 def _machine_pools(
-    config: Config, local_workers: LocalWorkers, machine_controller: MachineController | None
+    config: Config, local_workers: LocalWorkers, machine_controllers: MachineControllers
 ) -> MachinePools:
     pools: dict[str, MachinePool] = dict.fromkeys(config.local_names(), local_workers)
-    if machine_controller is not None:
-        pools |= dict.fromkeys(config.machine_of(), machine_controller)
-    return MachinePools(pools)
+    return MachinePools({**pools, **machine_controllers.of_worker})
 
 
 def _smb_files(
-    root: Path, config: Config, machine_controller: MachineController | None, wakeups: Wakeups
+    root: Path, config: Config, machine_controllers: MachineControllers, wakeups: Wakeups
 ) -> dict[str, SmbFiles]:
     found = {}
     for worker in config.worker:
         if worker.unc is None:
             continue
-        reports = None if machine_controller is None else partial(machine_controller.addresses, worker.name)
+        reports = partial(machine_controllers.addresses, worker.name)
         session = SmbSession(smb_access(config, worker, root, reports))
         found[worker.name] = SmbFiles(session, partial(wakeups.notify, worker.name))
     return found

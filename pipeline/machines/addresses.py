@@ -4,11 +4,13 @@ Owns: the addresses that machines are given, and which of those that a guest rep
 without these rules a guest could have the host try its password on any other computer.
 """
 
+import collections
 import ipaddress
 from collections.abc import Mapping, Sequence
 
 from hyperv_ops import one_line
 from pipeline.config import Config
+from pipeline.config.machine_tables import HyperVTable, hyperv_title
 
 FIRST_ADDRESS = 11  #: of the machines; the host has the first of the network
 
@@ -20,12 +22,25 @@ class AddressError(Exception):
 
 
 def given_addresses(config: Config) -> dict[str, ipaddress.IPv4Address]:
-    """Machine -> the address that `pipeline vm prepare` gives it, for as many as `[hyperv] network` has."""
-    if config.hyperv is None or not config.hyperv.network:
-        return {}
-    network = ipaddress.IPv4Network(config.hyperv.network)
-    machines = list(config.machine_of().values())[: network.num_addresses - FIRST_ADDRESS - 1]
-    return {machine: network[FIRST_ADDRESS + number] for number, machine in enumerate(machines)}
+    """Machine -> the address that `pipeline vm prepare` gives it, for as many as its host's `network` has.
+
+    The machines of hosts with the same network are numbered together.
+    """
+    found, numbers = {}, collections.Counter[str]()
+    for machine in config.machine_of().values():
+        table = table_of(config, machine)
+        if table is None or not table.network:
+            continue
+        network, number = ipaddress.IPv4Network(table.network), numbers[table.network]
+        numbers[table.network] += 1
+        if FIRST_ADDRESS + number < network.num_addresses - 1:
+            found[machine] = network[FIRST_ADDRESS + number]
+    return found
+
+
+def table_of(config: Config, machine: str) -> HyperVTable | None:
+    """The table of the Hyper-V host of a machine; None if it is no machine of Hyper-V."""
+    return (config.hyperv or {}).get(machine.rpartition("/")[0])
 
 
 def address_of(config: Config, machine: str, reported: Mapping[str, Sequence[str]]) -> str:
@@ -34,7 +49,7 @@ def address_of(config: Config, machine: str, reported: Mapping[str, Sequence[str
     Raises:
         AddressError: it has reported none, or none that may be used.
     """
-    if config.hyperv is None:  # QEMU's is not a guest's report: its port on the loopback is the machine's own
+    if table_of(config, machine) is None:  # QEMU's is no report of a guest: its port on the loopback is its own
         return next(iter(reported.get(machine, ())), "") or _none(machine)
     refused = []
     for address in _parsed(reported.get(machine, ())):
@@ -67,20 +82,21 @@ def _parsed(addresses: Sequence[str]) -> list[Address]:
 
 def _refusal(config: Config, machine: str, address: Address, reported: Mapping[str, Sequence[str]]) -> str | None:
     """Why an address is not used; None if it is."""
-    assert config.hyperv is not None
+    table, title = table_of(config, machine), hyperv_title(machine.rpartition("/")[0])
+    assert table is not None
     given = given_addresses(config)
     if given.get(machine) == address:
         return None
-    if config.hyperv.network:
-        network = ipaddress.IPv4Network(config.hyperv.network)
+    if table.network:
+        network = ipaddress.IPv4Network(table.network)
         if address not in network:
-            return f"which is not in [hyperv] network {network}"
+            return f"which is not in {title} network {network}"
         if address in (network[0], network[1], network[-1]):
             return f"which no machine of network {network} can have"
     elif address.is_multicast or address.is_loopback or address.is_unspecified or address.is_reserved:
         return "which no machine can have"
     elif address.is_global:
-        return "which is public; set [hyperv] network if that is right"
+        return f"which is public; set {title} network if that is right"
     for other in config.machine_of().values():
         theirs = _parsed(reported.get(other, ()))
         # The order of the workers may have changed since: a machine that reports another address has that one.

@@ -9,10 +9,11 @@ from pipeline.config import Config, WorkerTable
 from pipeline.config.machine_tables import HyperVTable, QemuTable
 from pipeline.errors import SecretError
 from pipeline.machines.addresses import AddressError, address_of
+from pipeline.machines.machine_host import MachineHost
 from pipeline.secrets import fetch_secret
 from pipeline.shares.smb.session import SmbAccess
 
-#: Queries the hypervisor for the addresses that the guest of each machine reports.
+#: Machine, as a `[[worker]]` names it -> the addresses that its guest reports to the hypervisor. It may be queried.
 Reports = Callable[[], Mapping[str, Sequence[str]]]
 
 
@@ -23,7 +24,7 @@ def smb_access(config: Config, worker: WorkerTable, root: Path, reports: Reports
     """
     assert worker.unc is not None
     server, share, folder = worker.unc
-    on_machine = reports if worker.machine and server.lower() == worker.machine.lower() else None
+    on_machine = reports if worker.is_on_machine else None
     return SmbAccess(
         server=server,
         share=share,
@@ -37,15 +38,23 @@ def smb_access(config: Config, worker: WorkerTable, root: Path, reports: Reports
     )
 
 
-def machines_of(config: Config, root: Path, what_if: Callable[[str], None] | None = None) -> Machines | None:
-    """The workers' machines; None if no worker has one. With `what_if` they only report what they would do."""
-    if not config.machine_of():
-        return None
-    if config.qemu is not None:
-        ports = {worker.machine: worker.port for worker in config.worker if worker.machine}
-        return _qemu_machines(config.qemu, ports, root, what_if)
-    assert config.hyperv is not None
-    return _machines(config.hyperv, list(config.machine_of().values()), root, what_if)
+def machine_hosts(config: Config, root: Path, what_if: Callable[[str], None] | None = None) -> list[MachineHost]:
+    """The hosts of the workers' machines. With `what_if` they only report what they would do."""
+    hosts = []
+    for name, table in config.machine_tables().items():
+        workers = [worker for worker in config.worker if worker.machine and worker.machine_host == name]
+        machine_of = {worker.name: worker.machine_name for worker in workers}
+        if not machine_of:
+            continue
+        machines: Machines
+        if isinstance(table, QemuTable):
+            ports = {worker.machine_name: worker.port for worker in workers}
+            machines, free_memory_mb = _qemu_machines(table, ports, root, what_if), None
+        else:
+            machines = on_hyperv = _machines(table, list(machine_of.values()), root, what_if)
+            free_memory_mb = on_hyperv.free_memory_mb
+        hosts.append(MachineHost(name, table, machines, machine_of, free_memory_mb))
+    return hosts
 
 
 def template_machine(table: HyperVTable, root: Path) -> Machines:
@@ -57,7 +66,9 @@ def template_machine(table: HyperVTable, root: Path) -> Machines:
 _BOOT_S = 60.0
 
 
-def _machines(table: HyperVTable, names: list[str], root: Path, what_if: Callable[[str], None] | None) -> Machines:
+def _machines(
+    table: HyperVTable, names: list[str], root: Path, what_if: Callable[[str], None] | None
+) -> HyperVMachines:
     template = Template(
         disk=table.template,
         folder=table.folder,

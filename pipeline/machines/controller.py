@@ -1,4 +1,4 @@
-"""Machine controller: maps actions on machines to calls of a `Machines` backend, which may take minutes.
+"""Machine controller of one host: maps actions on machines to calls of a `Machines` backend, which may take minutes.
 
 Owns: which calls an action makes. Not here: when an action is due (`core.recovery`, `core.rest`). A machine
 that cannot be queried is UNKNOWN.
@@ -75,8 +75,11 @@ class MachineController:
             busy = self._is_busy(worker)
             stale = refreshed_at is None or refreshed_at < max(oldest, self._executed_at.get(worker, oldest))
             if stale or info is None:
-                reason = str(error) if error is not None else "it was not looked at yet"
-                note = reason if stale else f"there is no machine {machine}; `pipeline vm create {worker}` makes it"
+                note = (
+                    _why_stale(error, refreshed_at)
+                    if stale
+                    else f"there is no machine {machine}; `pipeline vm create {worker}` makes it"
+                )
                 found[worker] = MachineStatus(MachineState.UNKNOWN, MACHINE_ACTIONS, note, boots=True, busy=busy)
                 continue
             with self._lock:
@@ -104,11 +107,15 @@ class MachineController:
 
     def addresses(self, worker: str) -> dict[str, tuple[str, ...]]:
         """Machine -> its addresses, as its guest last reported; that of a worker at least. Raises MachineError."""
-        machine, known = self._machine_of[worker], self._watcher.latest()
+        machine, known = self._machine_of[worker], self.known_addresses()
         if machine not in known:
             with self._boundary.around(machine):
-                known[machine] = self._machines.info(machine)
-        return {name: info.addresses for name, info in known.items()}
+                known[machine] = self._machines.info(machine).addresses
+        return known
+
+    def known_addresses(self) -> dict[str, tuple[str, ...]]:
+        """Machine -> its addresses, as its guest last reported; never blocks."""
+        return {name: info.addresses for name, info in self._watcher.latest().items()}
 
     def close(self) -> None:
         """Stops watching; the machines run on. The next host finds a machine that was being restarted switched off."""
@@ -204,3 +211,11 @@ class MachineController:
                 self._evidence.save(machine, action)
         except MachineError as error:  # the machine is restored all the same
             log.warning("%s: evidence could not be kept: %s", action.worker, error)
+
+
+def _why_stale(error: MachineError | None, refreshed_at: float | None) -> str:
+    if error is not None:
+        return str(error)
+    if refreshed_at is None:
+        return "it was not looked at yet"
+    return f"its host has not answered for {time.monotonic() - refreshed_at:.0f} s"

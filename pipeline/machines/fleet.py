@@ -1,13 +1,13 @@
 """Manual operations on the workers' machines for `pipeline vm`. Each verb is an operation of `Machines`.
 
-Owns: which machines a command selects, always among the configured ones, and in what order they are processed.
+Owns: which machines a command selects, always among the configured ones, and how many of a host are processed at once.
 """
 
 import concurrent.futures
+import contextlib
 import ipaddress
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hyperv_ops import (
     Difference,
@@ -15,27 +15,43 @@ from hyperv_ops import (
     GuestIdentity,
     MachineError,
     MachineInfo,
-    Machines,
-    Power,
     PowerState,
-    Provisioning,
     Runner,
-    Saving,
     Trouble,
     one_line,
     wait_until_healthy,
 )
 from pipeline.config import Config, WorkerTable
-from pipeline.config.machine_tables import HyperVTable
+from pipeline.config.machine_tables import HyperVTable, hyperv_title
 from pipeline.errors import InputError
-from pipeline.machines.addresses import given_addresses
+from pipeline.machines.addresses import given_addresses, table_of
+from pipeline.machines.machine_host import MachineHost, ask_hosts
 from pipeline.views.text_table import format_table
 
 AT_ONCE_MAX = 4
 SHUTDOWN_LIMIT_S, SWITCH_LIMIT_S = 120.0, 90.0
 COMPUTER_NAME_MAX = 15  #: Source: NetBIOS; Rename-Computer cuts what is longer
 
-Verb = Callable[[Machines, str], str]
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A worker's machine, and the host that has it."""
+
+    worker: str
+    host: MachineHost
+
+    @property
+    def machine(self) -> str:
+        """The machine's name on its host."""
+        return self.host.machine_of[self.worker]
+
+    @property
+    def path(self) -> str:
+        """The machine as the `[[worker]]` names it."""
+        return self.host.path(self.machine)
+
+
+Verb = Callable[[Target], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,39 +63,83 @@ class Done:
     ok: bool
 
 
-def choose(config: Config, names: Sequence[str], *, all_machines: bool, count: int | None) -> dict[str, str]:
-    """The machines that a command selects, by worker.
+def choose(
+    config: Config, names: Sequence[str], *, all_machines: bool, count: int | None, host: str | None = None
+) -> list[str]:
+    """The workers whose machines a command selects; with `host` only among those of that host.
 
     Raises:
         InputError: none is configured, one is not, or none is selected.
     """
-    machine_of = config.machine_of()
-    if not machine_of:
+    known = workers_on(config, host)
+    if not known:
         raise InputError(
             "no worker has a machine; name them in pipeline.toml: [[worker]] name = 'vm-1' machine = 'vm-1'"
         )
+    listed = ", ".join(known)
     if (bool(names) + all_machines + (count is not None)) != 1:
-        raise InputError(f"which machines? Name workers, or give --all or --count; there are {_listed(machine_of)}")
-    if unknown := [name for name in names if name not in machine_of]:
-        raise InputError(f"{unknown[0]}: no worker of that name has a machine; there are {_listed(machine_of)}")
-    if count is not None and count > len(machine_of):
+        raise InputError(f"which machines? Name workers, or give --all or --count; there are {listed}")
+    if unknown := [name for name in names if name not in known]:
+        where = f" on host {host}" if host else ""
+        raise InputError(f"{unknown[0]}: no worker of that name has a machine{where}; there are {listed}")
+    if count is not None and count > len(known):
         raise InputError(
-            f"--count {count}: pipeline.toml names {len(machine_of)} machines; add a [[worker]] for each of the others"
+            f"--count {count}: pipeline.toml names {len(known)} machines; add a [[worker]] for each of the others"
         )
-    chosen = names or list(machine_of)[: count if count is not None else sys.maxsize]
-    return {name: machine_of[name] for name in chosen}
+    return list(dict.fromkeys(names)) or known[: count or None]
 
 
-def run_on_all(machines: Machines, chosen: dict[str, str], verb: Verb) -> Iterator[Done]:
-    """Applies a verb to the machines, a few at once; yields the outcomes in the order of `chosen`."""
+def workers_on(config: Config, host: str | None) -> list[str]:
+    """The workers with a machine; with `host` those whose machines are there.
+
+    Raises:
+        InputError: no such host, or no worker has a machine there.
+    """
+    workers = [worker for worker in config.worker if worker.machine]
+    if host is None:
+        return [worker.name for worker in workers]
+    require_host(config, host)
+    found = [worker.name for worker in workers if worker.machine_host == host]
+    if not found:
+        raise InputError(f"--host {host}: no worker has a machine there: [[worker]] machine = '{host}/vm-1'")
+    return found
+
+
+def require_host(config: Config, host: str) -> None:
+    """Raises InputError if no host has this name."""
+    names = [name for name in config.machine_tables() if name]
+    if host not in names:
+        known = f"there are {', '.join(names)}" if names else "pipeline.toml has no [hyperv.NAME] table"
+        raise InputError(f"--host {host}: there is none of that name; {known}")
+
+
+def targets(hosts: Sequence[MachineHost], workers: Sequence[str]) -> list[Target]:
+    """The machines of these workers."""
+    host_of = {worker: host for host in hosts for worker in host.machine_of}
+    return [Target(worker, host_of[worker]) for worker in workers]
+
+
+def by_host(chosen: Sequence[Target]) -> dict[str, list[Target]]:
+    """The machines of each host, by its name."""
+    found: dict[str, list[Target]] = {}
+    for target in chosen:
+        found.setdefault(target.host.name, []).append(target)
+    return found
+
+
+def run_on_all(chosen: Sequence[Target], verb: Verb) -> Iterator[Done]:
+    """Applies a verb to machines, on each host to a few at once; yields the outcomes in the order of `chosen`."""
     boundary = ErrorBoundary()
 
-    def apply(machine: str) -> str:
-        with boundary.around(machine):
-            return verb(machines, machine)
+    def apply(target: Target) -> str:
+        with boundary.around(target.machine):
+            return verb(target)
 
-    with concurrent.futures.ThreadPoolExecutor(AT_ONCE_MAX) as crew:
-        waiting = {worker: crew.submit(apply, machine) for worker, machine in chosen.items()}
+    with contextlib.ExitStack() as stack:
+        crews = {
+            host: stack.enter_context(concurrent.futures.ThreadPoolExecutor(AT_ONCE_MAX)) for host in by_host(chosen)
+        }
+        waiting = {target.worker: crews[target.host.name].submit(apply, target) for target in chosen}
         for worker, done in waiting.items():
             try:
                 yield Done(worker, done.result(), True)
@@ -87,18 +147,33 @@ def run_on_all(machines: Machines, chosen: dict[str, str], verb: Verb) -> Iterat
                 yield Done(worker, error.reason, False)
 
 
-def status(machines: Power, chosen: dict[str, str]) -> list[tuple[str, MachineInfo | None]]:
-    """The state of the machines; None for one that does not exist. Raises MachineError."""
-    found = ErrorBoundary().infos(machines)
-    return [(worker, found.get(machine)) for worker, machine in chosen.items()]
+def status(chosen: Sequence[Target]) -> list[tuple[Target, MachineInfo | None]]:
+    """The state of machines: None for one that does not exist, UNKNOWN if its host of several does not answer.
+
+    Raises:
+        MachineError: the only host does not answer.
+    """
+    answers = ask_hosts([machines[0].host for machines in by_host(chosen).values()])
+    for answer in answers.values():
+        if isinstance(answer, MachineError) and len(answers) == 1:
+            raise answer
+    found: list[tuple[Target, MachineInfo | None]] = []
+    for target in chosen:
+        answer = answers[target.host.name]
+        if isinstance(answer, MachineError):
+            found.append((target, MachineInfo(name=target.path, state=PowerState.UNKNOWN, note=str(answer))))
+        else:
+            info = answer.get(target.machine)
+            found.append((target, None if info is None else replace(info, name=target.path)))
+    return found
 
 
 # ------------------------------------------------------------------------------------------------------------- verbs
 
 
-def create(machines: Provisioning, machine: str) -> str:
+def create(target: Target) -> str:
     """Creates a machine; it has the template's identity until it is prepared."""
-    warnings = machines.create(machine)
+    warnings = target.host.machines.create(target.machine)
     there = "is there; `pipeline vm prepare` gives it its identity and its clean checkpoint"
     return "; warning: ".join((there, *map(one_line, warnings)))
 
@@ -106,23 +181,24 @@ def create(machines: Provisioning, machine: str) -> str:
 def make_prepare(
     identity_of: Callable[[str], GuestIdentity],
     limit_s: float | None,
-    look_inside: Callable[[Machines, str], None] | None = None,
+    look_inside: Callable[[Target], None] | None = None,
 ) -> Verb:
     """Boots, sets the identity, shuts down, makes the clean checkpoint. Repeatable; without a limit, boots unwaited.
 
-    `look_inside` is called when the guest has its identity, and may be restarting for it.
+    `identity_of` takes a worker. `look_inside` is called when the guest has its identity, and may be restarting for it.
     """
     boot = start if limit_s is None else with_wait(start, limit_s)
 
-    def prepare(machines: Machines, machine: str) -> str:
-        identity = identity_of(machine)  # before the boot, because it may fail
+    def prepare(target: Target) -> str:
+        machines, machine = target.host.machines, target.machine
+        identity = identity_of(target.worker)  # before the boot, because it may fail
         try:
-            boot(machines, machine)
+            boot(target)
             machines.identify(machine, identity)
             if look_inside is not None:
-                look_inside(machines, machine)
+                look_inside(target)
             if not machines.shutdown(machine, SHUTDOWN_LIMIT_S):  # it was rebooting for its new name
-                stop(machines, machine)
+                stop(target)
             machines.checkpoint(machine)
         except MachineError as error:
             reason = f"{error.reason}; it is left as it is now, and `pipeline vm prepare` does all steps again"
@@ -132,14 +208,14 @@ def make_prepare(
     return prepare
 
 
-def identity_of(config: Config, machine: str, password: Callable[[WorkerTable], str]) -> GuestIdentity:
-    """The identity for a machine: its name, its share's account and password, its address on the switch's network.
+def identity_of(config: Config, worker: str, password: Callable[[WorkerTable], str]) -> GuestIdentity:
+    """The identity for a worker's machine: its name, its share's account and password, its address on the network.
 
     Raises:
         MachineError: the configuration is incomplete, or does not allow it.
     """
-    table = next(table for table in config.worker if table.machine == machine)
-    computer = machine.replace("_", "-")
+    table = next(table for table in config.worker if table.name == worker)
+    machine, computer = table.machine, table.machine_name.replace("_", "-")
     if config.hyperv is not None and len(computer) > COMPUTER_NAME_MAX:
         raise MachineError(machine, f"Windows takes no computer name of more than {COMPUTER_NAME_MAX} characters")
     if not (table.account and table.secret):
@@ -160,77 +236,79 @@ def account_of(table: WorkerTable) -> str:
 
 
 def _address(config: Config, machine: str) -> tuple[ipaddress.IPv4Address, ipaddress.IPv4Network]:
-    if config.hyperv is None:  # a QEMU machine is reached through this computer's loopback
+    table = table_of(config, machine)
+    if table is None:  # a QEMU machine is reached through this computer's loopback
         network = ipaddress.IPv4Network("127.0.0.0/8")
         return network[1], network
-    if not config.hyperv.network:
-        raise MachineError(machine, "[hyperv] network is not set, so it has no address to get")
-    network, address = ipaddress.IPv4Network(config.hyperv.network), given_addresses(config).get(machine)
+    title = hyperv_title(machine.rpartition("/")[0])
+    if not table.network:
+        raise MachineError(machine, f"{title} network is not set, so it has no address to get")
+    network, address = ipaddress.IPv4Network(table.network), given_addresses(config).get(machine)
     if address is None:
-        raise MachineError(machine, f"[hyperv] network {network} has no address left for it")
+        raise MachineError(machine, f"{title} network {network} has no address left for it")
     return address, network
 
 
-def start(machines: Power, machine: str) -> str:
+def start(target: Target) -> str:
     """Switches the machine on."""
-    machines.start(machine)
+    target.host.machines.start(target.machine)
     return "is on"
 
 
 def with_wait(verb: Verb, limit_s: float) -> Verb:
     """The same verb, which then waits until the guest is up."""
 
-    def wait(machines: Machines, machine: str) -> str:
-        text = verb(machines, machine)
-        if not wait_until_healthy(machines, machine, limit_s):
+    def wait(target: Target) -> str:
+        text = verb(target)
+        if not wait_until_healthy(target.host.machines, target.machine, limit_s):
             reason = f"{text}, and its guest was not up after {limit_s:g} s; look at its console"
-            raise MachineError(machine, reason, Trouble.TIMED_OUT)
+            raise MachineError(target.machine, reason, Trouble.TIMED_OUT)
         return f"{text}, its guest is up"
 
     return wait
 
 
-def stop(machines: Power, machine: str) -> str:
+def stop(target: Target) -> str:
     """Asks the guest to shut down."""
-    if not machines.shutdown(machine, SHUTDOWN_LIMIT_S):
+    if not target.host.machines.shutdown(target.machine, SHUTDOWN_LIMIT_S):
         reason = f"its guest did not shut down in {SHUTDOWN_LIMIT_S:g} s; --power-off cuts its power"
-        raise MachineError(machine, reason, Trouble.TIMED_OUT)
+        raise MachineError(target.machine, reason, Trouble.TIMED_OUT)
     return "is off"
 
 
-def save(machines: Saving, machine: str) -> str:
+def save(target: Target) -> str:
     """Saves the machine's memory."""
-    machines.save(machine)
+    target.host.machines.save(target.machine)
     return "is off, its memory is saved"
 
 
-def power_off(machines: Power, machine: str) -> str:
+def power_off(target: Target) -> str:
     """Cuts the machine's power."""
-    machines.power_off(machine)
+    target.host.machines.power_off(target.machine)
     return "is off"
 
 
-def restart(machines: Power, machine: str) -> str:
+def restart(target: Target) -> str:
     """Shuts the guest down gracefully and starts the machine."""
-    stop(machines, machine)
-    return start(machines, machine)
+    stop(target)
+    return start(target)
 
 
-def checkpoint(machines: Provisioning, machine: str) -> str:
+def checkpoint(target: Target) -> str:
     """Makes the current state the clean checkpoint."""
-    machines.checkpoint(machine)
+    target.host.machines.checkpoint(target.machine)
     return "has its clean checkpoint"
 
 
-def restore(machines: Provisioning, machine: str) -> str:
+def restore(target: Target) -> str:
     """Restores the clean checkpoint."""
-    machines.restore(machine)
+    target.host.machines.restore(target.machine)
     return "is back at its clean checkpoint, and off"
 
 
-def remove(machines: Provisioning, machine: str) -> str:
+def remove(target: Target) -> str:
     """Removes the machine with its disks."""
-    machines.remove(machine)
+    target.host.machines.remove(target.machine)
     return "is gone, with its disks"
 
 
@@ -245,19 +323,19 @@ def make_switch(runner: Runner, table: HyperVTable, *, what_if: bool) -> list[st
 # ------------------------------------------------------------------------------------------------------------- output
 
 
-def status_table(statuses: Sequence[tuple[str, MachineInfo | None]]) -> str:
+def status_table(found: Sequence[tuple[Target, MachineInfo | None]]) -> str:
     """The output of `vm status`."""
     rows: list[tuple[str, ...]] = [
         ("worker", "machine", "state", "heartbeat", "uptime", "cpu", "memory", "address", "checkpoint")
     ]
-    for worker, info in statuses:
+    for target, info in found:
         if info is None:
-            rows.append((worker, "there is none", *[""] * 7))
+            rows.append((target.worker, "there is none", *[""] * 7))
             continue
         on = info.state is PowerState.RUNNING
         rows.append(
             (
-                *(worker, info.name, info.state.value, info.heartbeat.value if on else ""),
+                *(target.worker, info.name, info.state.value, info.heartbeat.value if on else ""),
                 f"{info.uptime_s / 60:.0f} min" if on else "",
                 f"{info.cpu_percent:.0f} %" if on and info.cpu_percent is not None else "",
                 f"{info.memory_mb} MB" if on and info.memory_mb is not None else "",
@@ -271,7 +349,3 @@ def status_table(statuses: Sequence[tuple[str, MachineInfo | None]]) -> str:
 def differences(found: Sequence[Difference], like: str) -> list[str]:
     """The lines of one machine that differs from machine `like`; none if it does not."""
     return [one_line(f"{one.what} is {one.found or 'none'}, of {like} {one.wanted or 'none'}") for one in found]
-
-
-def _listed(machine_of: dict[str, str]) -> str:
-    return ", ".join(machine_of)

@@ -65,11 +65,11 @@ class ScriptError(Exception):
 class SimulatedHyperV:
     """Simulated machines; `guests` are the processes in them."""
 
-    def __init__(self, guests: GuestProcesses, *existing: str, boot_s: float = 0.3) -> None:
+    def __init__(self, guests: GuestProcesses, *existing: str, boot_s: float = 0.3, first_address: int = 11) -> None:
         self._guests, self._boot_s = guests, boot_s
         self._lock = threading.RLock()
         self._vms = {
-            name: _Vm(name, boot_s=boot_s, checkpoints=["clean"], address=f"127.0.0.{11 + number}")
+            name: _Vm(name, boot_s=boot_s, checkpoints=["clean"], address=f"127.0.0.{first_address + number}")
             for number, name in enumerate(existing)
         }
         self.events: list[MachineEvent] = []
@@ -80,6 +80,7 @@ class SimulatedHyperV:
         self.template_arguments: list[str] = []  #: the arguments that it got
         self.before_check: Callable[[], None] = lambda: None  #: called each time before it runs
         self.warnings: list[str] = []  #: warnings of New-FarmVM
+        self.memory_mb = 32_000  #: of the host, for its machines
         self.booting_max = 0  #: the most machines that booted at once
         self.stuck_s = 0.3  #: how long the worker process gets to end by itself: half of the script's limit
 
@@ -226,11 +227,15 @@ class SimulatedHyperV:
             "template_exists": "template" not in self.missing,
             "template_read_only": True,
             "free_disk_gb": 3 if "space" in self.missing else 900,
-            "free_memory_mb": None if "administrator" in self.missing else 32_000,
+            "free_memory_mb": None if "administrator" in self.missing else self._free_memory_mb(),
             "total_memory_mb": 65_536,
             "logical_processors": 16,
             "powershell": "5.1",
         }
+
+    def _free_memory_mb(self) -> int:
+        with self._lock:
+            return self.memory_mb - 2048 * sum(vm.state == "Running" for vm in self._vms.values())
 
     def _new(self, Name: str, Template: str, **_other: Any) -> dict[str, Any]:  # noqa: N803
         if "template" in self.missing:

@@ -229,9 +229,9 @@ workers = {workers}
         """The fitness of a trial, computed without the code under test."""
         return fitness_of(genome, seed)
 
-    def archived(self, generation: int = 1) -> int:
-        """The number of accepted results so far."""
-        return len(self._archive(generation))
+    def archived(self, generation: int = 1, *, by: str = "") -> int:
+        """The number of accepted results so far; only those of workers whose names begin so."""
+        return sum(record["worker"].startswith(by) for record in self._archive(generation).values())
 
     def _archive(self, generation: int) -> dict[str, dict[str, Any]]:
         """The archived results by attempt; of several lines the last one."""

@@ -1,7 +1,7 @@
 """A Hyper-V host for tests: simulated machines with real agents, behind the real WinRM protocol."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ class HyperVHarness:
     server: WsmanServer
     disks: Path
     names: tuple[str, ...]
+    host: str = ""  #: its name in pipeline.toml, if there are several
 
     def machines(self, password: str = PASSWORD) -> HyperVMachines:
         """The machines as the pipeline accesses them."""
@@ -48,23 +49,35 @@ class HyperVHarness:
         """The port of the WinRM service."""
         return port_of(self.server)
 
-    def tables(self, samba: Samba | None = None, **hyperv: object) -> str:
+    def tables(
+        self,
+        samba: Samba | None = None,
+        *,
+        port: int | None = None,
+        smb_ports: Mapping[str, int] | None = None,
+        **hyperv: object,
+    ) -> str:
         """The part of pipeline.toml for the host and its machines. Their shares are accessed by path, or over SMB at
-        the address that each machine reports."""
+        the address that each machine reports. The ports are those of a relay in front of it.
+        """
+        host = self.host
         lines = [
-            *("[hyperv]", "host = '127.0.0.1'", f"port = {self.port}", f"account = '{ACCOUNT}'"),
-            *("secret = 'env:HYPERV_SECRET'", "guest_account = 'player'", "guest_secret = 'env:GUEST_SECRET'"),
+            *(f"[hyperv.{host}]" if host else "[hyperv]", "host = '127.0.0.1'", f"port = {port or self.port}"),
+            *(f"account = '{ACCOUNT}'", "secret = 'env:HYPERV_SECRET'", "guest_account = 'player'"),
+            "guest_secret = 'env:GUEST_SECRET'",
             *("template = 'D:\\template.vhdx'", "folder = 'D:\\farm'", "switch = 'farm'"),
             *(f"{key} = {value}" for key, value in hyperv.items()),
         ]
         for name in self.names:
-            lines += ["[[worker]]", f"name = '{name}'", f"machine = '{name}'"]
+            worker, machine = (f"{host}-{name}", f"{host}/{name}") if host else (name, name)
+            lines += ["[[worker]]", f"name = '{worker}'", f"machine = '{machine}'"]
             if samba is None:
                 lines += [f"share = '{self.disks / name}'"]
             else:
-                lines += [rf"share = '\\{name}\{name}'", f"port = {samba.port}", f"account = '{SHARE_ACCOUNT}'"]
+                smb_port = (smb_ports or {}).get(name, samba.port)
+                lines += [rf"share = '\\{name}\{name}'", f"port = {smb_port}", f"account = '{SHARE_ACCOUNT}'"]
                 lines += ["secret = 'env:SHARE_SECRET'"]
-        return "\n".join(lines)
+        return "\n".join(lines) + "\n"
 
 
 def refusal(call: Callable[[], object]) -> MachineError:
@@ -100,21 +113,24 @@ def hyperv_harness(
     tls: bool = False,
     boot_s: float = 0.3,
     disks: Path | None = None,
+    host: str = "",
+    first_address: int = 11,
 ) -> Iterator[HyperVHarness]:
-    """Machines whose guests are agents that play `root/game.py`."""
+    """Machines whose guests are agents that play `root/game.py`; they have the addresses from 127.0.0.11 on."""
     disks = disks or root / "disks"
-    guests = GuestProcesses({name: _guest(root, disks / name) for name in names})
-    hyperv = SimulatedHyperV(guests, *(names if existing is None else existing), boot_s=boot_s)
+    guests = GuestProcesses({name: _guest(root, disks / name, root / "agents" / host) for name in names})
+    existing = names if existing is None else existing
+    hyperv = SimulatedHyperV(guests, *existing, boot_s=boot_s, first_address=first_address)
     try:
         with WsmanServer(hyperv.answer, accounts={ACCOUNT: PASSWORD}, tls=tls) as server:
-            yield HyperVHarness(hyperv, server, disks, names)
+            yield HyperVHarness(hyperv, server, disks, names, host)
     finally:
         hyperv.close()
         guests.close(0)
 
 
-def _guest(root: Path, share: Path) -> LocalSpec:
+def _guest(root: Path, share: Path, agents: Path) -> LocalSpec:
     name = share.name
     agent = [sys.executable, "-P", "-m", "inbox_agent", "--share", str(share), "--beat", "1"]
-    agent += ["--state", str(root / "agents" / name), "--python", "game:play", "--folder", str(root)]
-    return LocalSpec(argv=agent, disk=share, folders=FOLDERS, log=root / "agents" / f"{name}.log", cwd=root)
+    agent += ["--state", str(agents / name), "--python", "game:play", "--folder", str(root)]
+    return LocalSpec(argv=agent, disk=share, folders=FOLDERS, log=agents / f"{name}.log", cwd=root)

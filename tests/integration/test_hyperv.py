@@ -1,6 +1,7 @@
 """Errors of Hyper-V over WinRM: refusals, lost responses, quotas, hanging calls; and the protocol."""
 
 import base64
+import re
 import sys
 import threading
 import time
@@ -24,6 +25,7 @@ from hyperv_ops.hyperv import machines as hyperv_module
 from hyperv_ops.hyperv import script_call as scripts
 from hyperv_ops.hyperv.png import png_of_rgb565
 from hyperv_ops.hyperv.winrm import WinRmAccess, WinRmRunner
+from pipeline.config.machine_tables import HyperVTable
 from tests.fakes.wsman_server import Answer, Trouble, WsmanServer
 from tests.harness.hyperv_farm import ACCOUNT, GUEST_SECRET, PASSWORD, HyperVHarness, access, hyperv_harness, refusal
 
@@ -427,6 +429,15 @@ def test_create_passes_template_machine_to_script() -> None:
 
     assert HyperVMachines(runner, ["vm-1"], template=template).create("vm-1") == ["it gets an empty TPM"]
     assert runner.calls[0][1]["Like"] == "template"
+
+
+def test_memory_of_a_start_is_that_of_the_script() -> None:
+    """`New-FarmVM` gives a new machine its start memory, within its limits."""
+    default = re.search(r"\$MemoryStartMb = (\d+)", scripts.script_text("New-FarmVM"))
+    assert default is not None
+    assert HyperVTable().start_memory_mb == int(default[1]) == 2048
+    assert HyperVTable(memory_min_mb=4096, memory_max_mb=8192).start_memory_mb == 4096
+    assert HyperVTable(memory_max_mb=1536).start_memory_mb == 1536
 
 
 @pytest.mark.parametrize("warnings", ["text", [1], {"a": 1}])

@@ -28,7 +28,7 @@ READ_TOOLS = {
 }
 CONTROL_TOOLS = {
     *("open_generation", "submit_genomes", "cancel_genome", "close_generation", "stop_generation"),
-    "reopen_failed_genomes",
+    *("reopen_failed_genomes", "drain_worker", "return_worker", "restart_worker"),
 }
 #: A call of every tool.
 CALLS: dict[str, dict[str, Any]] = {
@@ -45,6 +45,9 @@ CALLS: dict[str, dict[str, Any]] = {
     "close_generation": {"generation": 7},
     "stop_generation": {"generation": 7},
     "reopen_failed_genomes": {"generation": 7},
+    "drain_worker": {"worker": "local-0"},
+    "return_worker": {"worker": "local-0"},
+    "restart_worker": {"worker": "local-0"},
 }
 
 Story = Callable[[Client], Awaitable[None]]
@@ -106,8 +109,10 @@ def test_tools_that_change_something_say_so() -> None:
         destroying = {name for name, hint in hints.items() if hint is not None and hint.destructive_hint}
         repeatable = {name for name in CONTROL_TOOLS if (hint := hints[name]) is not None and hint.idempotent_hint}
         assert found == CONTROL_TOOLS
-        assert destroying == {"cancel_genome", "close_generation", "stop_generation"}
-        assert repeatable == {"submit_genomes", "close_generation", "stop_generation"}
+        assert destroying == {"cancel_genome", "close_generation", "stop_generation", "drain_worker", "restart_worker"}
+        assert repeatable == {
+            *("submit_genomes", "close_generation", "stop_generation", "drain_worker", "return_worker")
+        }
 
     play(story, control=True)
 
@@ -131,7 +136,8 @@ def test_every_result_is_as_its_schema_says(mode: str) -> None:
 
     farm = FarmInMemory()
     play(story, farm, control=True, mode=mode)
-    assert farm.calls == ["open None mine", "submit c.json {}", "close 7", "stop 7", "reopen 7"]
+    asked = ["drain local-0", "return local-0", "restart local-0"]
+    assert farm.calls == ["open None mine", "submit c.json {}", "close 7", "stop 7", "reopen 7", *asked]
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,30 @@ def test_generation_is_started_stopped_and_resumed(browser: Browser, server: Con
         expect(page.locator("#tiles div", has_text="completed")).to_have_text("completed1", timeout=15_000)
 
 
+def test_worker_is_drained_returned_and_restarted(browser: Browser, server: ControlServer, tmp_path: Path) -> None:
+    """The one that is chosen in the list; the restart asks first, and its game is played again by the other one."""
+    number, gate = numbers(server)[-1] + 1, tmp_path / "gate"
+    with controls(browser, server.url) as page:
+        unlock(page, server.token)
+        press(page, "Open next generation")
+        submit(server, number, {"slow.json": {"until": str(gate)}})
+        expect(page.locator("#worker-state")).to_contain_text("slow.json", timeout=15_000)
+        press(page, "Restart local-0")
+        press(page, "Restart")
+        expect(page.locator("#done")).to_have_text("local-0 will be restarted.")
+        expect(page.locator("#worker-state")).not_to_contain_text("slow.json", timeout=15_000)
+
+        page.get_by_label("Worker", exact=True).select_option("local-1")
+        press(page, "Drain local-1")
+        expect(page.locator("#done")).to_have_text("local-1 gets no more work, and finishes its game.")
+        expect(page.locator("#worker-state")).to_contain_text("drain", timeout=15_000)
+        press(page, "Return local-1")
+        expect(page.locator("#done")).to_have_text("local-1 gets work again.")
+        gate.touch()
+        press(page, f"Close generation {number}")
+        expect(page.locator("#situation")).to_have_text(f"Generation {number} is finished.", timeout=20_000)
+
+
 def test_failed_genomes_are_played_again(browser: Browser, server: ControlServer) -> None:
     """Of the generation that is shown."""
     with controls(browser, server.url) as page:

@@ -11,6 +11,7 @@ import pytest
 
 from hyperv_ops import LocalMachines, MachineError, MachineWatcher, PowerState, Trouble
 from pipeline import Evaluator, open_farm
+from pipeline.config.machine_tables import HyperVTable
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState
 from pipeline.core.requests import MachineAction
@@ -18,6 +19,7 @@ from pipeline.machines import fleet, local_workers
 from pipeline.machines.boot_queue import BootQueue
 from pipeline.machines.controller import MACHINE_ACTIONS, MachineController
 from pipeline.machines.evidence import MachineEvidence
+from pipeline.machines.machine_host import MachineHost
 from tests.fakes.failing_machines import ERRORS, FailingMachines
 from tests.fakes.recorded_machines import FakeMachines
 from tests.harness.farm_project import GAMES
@@ -177,7 +179,8 @@ def test_vm_command_goes_on_with_other_machines(caplog: pytest.LogCaptureFixture
     fake = FakeMachines("good", "bad")
     machines: Any = FailingMachines(fake, {"bad"}, seed=1, chance=1.0)
 
-    done = list(fleet.run_on_all(machines, {"bad": "bad", "good": "good"}, fleet.start))
+    host = MachineHost(name="", table=HyperVTable(), machines=machines, machine_of={"bad": "bad", "good": "good"})
+    done = list(fleet.run_on_all(fleet.targets([host], ["bad", "good"]), fleet.start))
 
     assert [(one.worker, one.ok) for one in done] == [("bad", False), ("good", True)]
     assert fake.done == [("start", "good")]

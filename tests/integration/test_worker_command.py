@@ -88,6 +88,15 @@ def test_bad_description_is_named(root: Path, text: str, problem: str) -> None:
     assert problem in str(raised.value)
 
 
+def test_share_of_a_configured_worker_over_smb_is_found_again(root: Path) -> None:
+    """Whatever the form of its path."""
+    with open(root / "pipeline.toml", "a", encoding="utf-8") as config:
+        config.write('[[worker]]\nname = "vm-5"\nshare = "//vm-5/exchange"\n')
+    describe(root, "p1", "share = '\\\\VM-5\\exchange'\n")
+    with pytest.raises(ConfigError, match="has the share of worker 'vm-5'"):
+        load_config(root)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="access lists decide there")
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_description_that_others_may_write_is_refused(root: Path, what: str) -> None:

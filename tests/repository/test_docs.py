@@ -46,6 +46,7 @@ DOCUMENTS = (
     "docs/reference/api.md",
     "docs/how-to/smb.md",
     "docs/how-to/hyper-v.md",
+    "docs/how-to/scale-out.md",
     "docs/how-to/qemu.md",
     "docs/how-to/template-vm.md",
     "docs/how-to/windows.md",
@@ -166,11 +167,19 @@ def test_smb_docs_workers_are_valid(tmp_path: Path) -> None:
 
 def test_hyperv_docs_configurations_are_valid(tmp_path: Path) -> None:
     """The blocks of docs/how-to/hyper-v.md are configurations; the tables have the defaults; its commands exist."""
-    here, from_elsewhere = blocks("docs/how-to/hyper-v.md", "toml")
+    here, from_elsewhere, several = blocks("docs/how-to/hyper-v.md", "toml")
     (tmp_path / "pipeline.toml").write_text(here.replace("[hyperv]\n", from_elsewhere))
     elsewhere = load_config(tmp_path).hyperv
     assert elsewhere is not None
-    assert elsewhere.host == "hv1"
+    assert elsewhere[""].host == "hv1"
+    (tmp_path / "pipeline.toml").write_text(several)
+    hosts = load_config(tmp_path)
+    assert hosts.hyperv is not None
+    assert [(name, table.network) for name, table in hosts.hyperv.items()] == [
+        ("lab-1", "192.168.10.0/24"),
+        ("lab-2", "192.168.10.0/24"),
+    ]
+    assert [worker.machine_host for worker in hosts.worker] == ["lab-1", "lab-2"]
     (tmp_path / "pipeline.toml").write_text(here)
     config = load_config(tmp_path)
     assert config.worker[0].unc == ("vm-1", "exchange", "")
@@ -178,7 +187,8 @@ def test_hyperv_docs_configurations_are_valid(tmp_path: Path) -> None:
     text = text_of("docs/how-to/hyper-v.md")
     for key, default in re.findall(r"^\| `(\w+)` \| `?\"?([\w-]+)\"?`? \|", text, re.MULTILINE):
         if key != "port":
-            assert str(getattr(config.hyperv, key)) == default
+            value = getattr(config.hyperv[""], key)
+            assert ("unset" if value is None else str(value)) == default
     for name in re.findall(r"`(\w+_s)` \((\d+)\)", text):
         assert getattr(config.limits, name[0]) == float(name[1])
     for command in re.findall(r"pipeline vm ([\w-]+)", text):

@@ -87,6 +87,32 @@ const OPERATIONS = [
   },
 ];
 
+// What can be asked of the worker that is chosen; the host does it within seconds.
+const WORKER_OPERATIONS = [
+  {
+    id: "drain", scope: "control",
+    isPossible: (worker) => !["drained", "draining"].includes(worker.state),
+    label: (name) => `Drain ${name}`,
+    done: (name) => `${name} gets no more work, and finishes its game.`,
+  },
+  {
+    id: "return", scope: "control",
+    isPossible: (worker) => ["drained", "draining"].includes(worker.state),
+    label: (name) => `Return ${name}`,
+    done: (name) => `${name} gets work again.`,
+  },
+  {
+    id: "restart", scope: "control", style: "danger",
+    isPossible: () => true,
+    label: (name) => `Restart ${name}`,
+    question: (name) => ({
+      title: `Restart ${name}?`, yes: "Restart",
+      text: "Its machine, or its agent on this computer, is restarted. Its game is played again by another worker.",
+    }),
+    done: (name) => `${name} will be restarted.`,
+  },
+];
+
 const mayDo = (scope) => SCOPES.indexOf(holder.scope) >= SCOPES.indexOf(scope);
 
 // Puts buttons into a place, in this order. One that is there already stays, and with it the focus.
@@ -121,7 +147,7 @@ async function change({ label, question, request: [path, options], done }) {
   let answer = null, failure = null;
   try {
     answer = await ask("POST", path, options);
-    nextKey = crypto.randomUUID();
+    if (options?.key) nextKey = crypto.randomUUID();
     const isOther = answer.number && answer.number !== shown?.shown;
     if (isOther) await look(answer.number).catch(() => null); // the page asks for it again
   } catch (error) {
@@ -186,11 +212,33 @@ function draw() {
   $("situation").textContent = text;
   const buttons = farm ? possibleButtons() : [];
   putButtons($("operations"), buttons);
+  const forWorker = farm ? drawWorker() : [];
+  $("worker-control").hidden = !forWorker.length;
+  putButtons($("worker-operations"), forWorker);
+  buttons.push(...forWorker);
   const needed = SCOPES.findLast((scope) => buttons.some((one) => one.scope === scope && !mayDo(scope)));
   $("scope").hidden = !needed;
   $("scope").textContent = !needed ? "" : `The scope of this token is ${holder.scope}; the buttons that are off need `
     + `${needed}. Lock, and enter a token of “pipeline token make NAME --scope ${needed}”.`;
   if (hadFocus && !$("operations").contains(document.activeElement)) $("control-title").focus(); // the button is gone
+}
+
+// Fills the list of workers; returns the buttons for the one that is chosen.
+function drawWorker() {
+  const names = farm.workers.map((worker) => worker.name), list = $("worker");
+  if (names.join("\n") !== [...list.options].map((option) => option.value).join("\n")) {
+    const chosen = list.value;
+    list.replaceChildren(...names.map((name) => Object.assign(element("option"), { value: name, textContent: name })));
+    if (names.includes(chosen)) list.value = chosen;
+  }
+  const worker = farm.workers.find((one) => one.name === list.value);
+  $("worker-state").textContent = worker ? [worker.state, worker.genome].filter(Boolean).join(", ") : "";
+  if (!worker) return [];
+  return WORKER_OPERATIONS.filter((one) => one.isPossible(worker)).map((one) => {
+    const label = one.label(worker.name), question = one.question?.(worker.name);
+    const request = [`/workers/${encodeURIComponent(worker.name)}/${one.id}`];
+    return { ...one, label, run: () => change({ label, question, request, done: () => one.done(worker.name) }) };
+  });
 }
 
 function possibleButtons() {
@@ -220,7 +268,7 @@ async function readState() {
     if (mine !== round) return;
     if (project.open_generation !== null) nextKey = crypto.randomUUID();
     holder = known;
-    farm = { latest: project.latest_generation, played: project.open_generation, status };
+    farm = { latest: project.latest_generation, played: project.open_generation, status, workers: project.workers };
     draw();
   } catch (error) {
     if (mine !== round) return;
@@ -285,6 +333,7 @@ $("entry").addEventListener("submit", async (event) => {
   }
 });
 $("generation").addEventListener("change", refresh);
+$("worker").addEventListener("change", draw);
 
 draw();
 follow();

@@ -36,6 +36,15 @@ FULL: dict[str, Any] = {
     "hooks": {"command": ["notify"]},
     "limits": {"losses_per_trial_max": 1000, "losses_max": 1},
 }
+HOSTS = FULL | {
+    "hyperv": {
+        "network": "192.168.77.0/24",
+        "idle_action": "save",
+        "lab-1": {"booting_max": 2},
+        "lab-2": {"host": "hv2", "account": "farmer", "secret": "env:HV2"},
+    },
+    "worker": [{"name": "vm-1", "machine": "lab-1/vm-1"}, {"name": "vm-2", "machine": "lab-2/vm-1"}],
+}
 QEMU = {name: table for name, table in FULL.items() if name != "hyperv"} | {"qemu": {}}
 WRONG_TYPES: list[Any] = ["text", 2.5, True, ["a"], [1], {"a": 1}, {"a": "b"}, []]
 #: Texts that have the form of some key, and texts that have not.
@@ -69,7 +78,7 @@ def refusal(table: dict[str, Any], kind: type[msgspec.Struct] = Config) -> str:
 
 
 def complaint(table: dict[str, Any], schema: Draft7Validator = SCHEMA) -> str:
-    return "; ".join(error.message for error in schema.iter_errors(table))
+    return "; ".join(f"{error.json_path}: {error.message}" for error in schema.iter_errors(table))
 
 
 def values_of(kind: types.Type) -> Iterator[Any]:
@@ -126,7 +135,7 @@ def with_value(path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
 
 
 def test_full_file_is_valid() -> None:
-    for table in (FULL, QEMU, {}):
+    for table in (FULL, QEMU, HOSTS, {}):
         assert (refusal(table), complaint(table)) == ("", "")
     assert len(KEYS) > 60
 
@@ -195,6 +204,11 @@ BAD_FILES = [
     "[worker]\nname = 'a'\nshare = '/x'",
     "[[worker]]\nname = 'a'\nshare = '//h/s'\naccount = 'u'\nsecret = 'hunter2'",
     "[hyperv]\n[qemu]",
+    "[hyperv.lab-1]\nbooting_max = 0",
+    "[hyperv.lab-1]\nno_such_key = 1",
+    "[hyperv.lab-1.inner]",
+    "[hyperv.folder]",
+    "[[worker]]\nname = 'a'\nmachine = 'lab-1/vm-1/x'\n[hyperv.lab-1]",
     "[limits]\nattempts_max = 4",
     "[limits]\nload_limit_s = 5.0",
     "[settings]\nmap = [1, 2]",

@@ -172,7 +172,7 @@ def test_no_reference_stays_in_the_environment_of_others() -> None:
     own = {"PATH": "/bin", "OF_HOST_2": "kept", "file": "kept"}
     secret = {"OF_SHARE": "canary", "OF_HOST": "canary", "OF_GUEST": "canary"}
 
-    assert Config(worker=[worker], hyperv=machines).without_secrets({**own, **secret}) == own
+    assert Config(worker=[worker], hyperv={"": machines}).without_secrets({**own, **secret}) == own
     assert Config(worker=[WorkerTable(name="a", share="//srv/x", secret="file:PATH")]).without_secrets(own) == own
 
 

@@ -12,8 +12,8 @@ from pipeline.machines.addresses import AddressError, address_of, given_addresse
 from pipeline.machines.connections import smb_access
 
 WORKERS = [WorkerTable(name=f"w-{number}", machine=f"vm-{number}") for number in (1, 2, 3)]
-STATIC = Config(worker=WORKERS, hyperv=HyperVTable(network="192.168.77.0/24"))
-DHCP = Config(worker=WORKERS, hyperv=HyperVTable())
+STATIC = Config(worker=WORKERS, hyperv={"": HyperVTable(network="192.168.77.0/24")})
+DHCP = Config(worker=WORKERS, hyperv={"": HyperVTable()})
 Reported = Mapping[str, Sequence[str]]
 
 
@@ -93,3 +93,34 @@ def test_qemu_machine_is_reached_through_loopback() -> None:
     config = Config(worker=[WORKERS[0]], qemu=QemuTable())
     assert address_of(config, "vm-1", {"vm-1": ("127.0.0.1",)}) == "127.0.0.1"
     assert "no address yet" in refusal(config, {"vm-1": ()})
+
+
+HOSTS = ("lab-1/vm-1", "lab-2/vm-1", "lab-1/vm-2")
+
+
+def on_hosts(one: str, other: str) -> Config:
+    workers = [WorkerTable(name=f"w-{number}", machine=machine) for number, machine in enumerate(HOSTS)]
+    tables = {
+        name: HyperVTable(host=host, account="a", secret="env:A", network=network)
+        for name, host, network in (("lab-1", "hv1", one), ("lab-2", "hv2", other))
+    }
+    return Config(worker=workers, hyperv=tables)
+
+
+def test_machines_of_one_network_are_numbered_over_all_hosts() -> None:
+    """External switches of several hosts may lead to the same network."""
+    same = given_addresses(on_hosts("192.168.77.0/24", "192.168.77.0/24"))
+    assert [str(same[machine]) for machine in HOSTS] == ["192.168.77.11", "192.168.77.12", "192.168.77.13"]
+    apart = given_addresses(on_hosts("192.168.77.0/24", "192.168.78.0/24"))
+    assert [str(apart[machine]) for machine in HOSTS] == ["192.168.77.11", "192.168.78.11", "192.168.77.12"]
+
+
+def test_machine_of_another_host_is_another_machine() -> None:
+    """Although both are called `vm-1`: each has its own address, and an address of the other one is refused."""
+    config = on_hosts("192.168.77.0/24", "192.168.77.0/24")
+    reported = {"lab-1/vm-1": ["192.168.77.11"], "lab-2/vm-1": ["192.168.77.12"]}
+    assert address_of(config, "lab-2/vm-1", reported) == "192.168.77.12"
+    with pytest.raises(AddressError, match=r"192.168.77.11 which is that of machine lab-1/vm-1"):
+        address_of(config, "lab-2/vm-1", {"lab-2/vm-1": ["192.168.77.11"]})
+    with pytest.raises(AddressError, match=r"which is not in \[hyperv.lab-2\] network 192.168.78.0/24"):
+        address_of(on_hosts("192.168.77.0/24", "192.168.78.0/24"), "lab-2/vm-1", reported)
