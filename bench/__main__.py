@@ -9,7 +9,19 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import dask_sites, growth, history, idle_gap, idle_host, looking, machine, no_op, smb, speed_up
+from bench import (
+    dask_sites,
+    growth,
+    history,
+    idle_gap,
+    idle_host,
+    looking,
+    machine,
+    no_op,
+    remote_clients,
+    smb,
+    speed_up,
+)
 from bench.table import Row, render
 
 TMPFS = Path("/dev/shm")
@@ -61,6 +73,7 @@ def _parts(disk: Path, args: argparse.Namespace) -> dict[str, Callable[[], list[
         "looking": lambda: looking.rows(disk, quick=args.quick),
         "smb": lambda: smb.rows(disk, quick=args.quick),
         "dask-sites": lambda: dask_sites.rows(disk, quick=args.quick),
+        "remote-clients": lambda: remote_clients.rows(disk, quick=args.quick),
         "growth": lambda: growth.rows(disk, quick=args.quick, genomes=args.genomes),
     }
 

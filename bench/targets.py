@@ -75,3 +75,7 @@ GROWTH_REPORT_MB = at_most(400.0)
 FIRST_SCREEN_S = at_most(1.0)
 REPORT_S = at_most(5.0)
 WATCHING_PERCENT = at_most(2.0)  # of a core
+
+# Programs elsewhere, over HTTP on loopback.
+SUBMITS_PER_S = {64: at_least(1000.0)}  # genomes that are submitted one by one, by the number of clients
+WATCHERS_PERCENT = at_most(5.0)  # of a core, for 200 clients

@@ -35,6 +35,7 @@ _PROTOCOL = 5  #: of pickle: the same call has the same bytes in every run
 #: Compared instead of files: the functions are in the calls.
 _EVALUATOR_VERSION = "calls-1"
 RAISE: Final = object()
+NOT_KEPT = "its value was not kept: it was pruned, or the budgets of artifacts in [limits] are used up"
 
 
 class Shared:
@@ -107,16 +108,14 @@ class FarmExecutor(Executor):
             raise RuntimeError("cannot schedule new futures after shutdown")
 
     def _submitted(self, call: bytes) -> Future[Any]:
-        return _CallFuture(self.farm.submit(call), self._failed, self._value)
+        return CallFuture(self.farm.submit(call), self._failed, self._value)
 
     def _value(self, fitness: Fitness) -> Any:
         """The value of a call that was played. Raises EvaluationFailed: it has none."""
         if fitness.value is None:
             raise EvaluationFailed(fitness.reason.removeprefix("trial 1: "))  # a call has no other
         if fitness.files is None:
-            raise EvaluationFailed(
-                "its value was not kept: it was pruned, or the budgets of artifacts in [limits] are used up"
-            )
+            raise EvaluationFailed(NOT_KEPT)
         try:
             return read_value(fitness.files)
         except (OSError, ValueError) as error:
@@ -127,7 +126,7 @@ class FarmExecutor(Executor):
         return NoFarm, ()
 
 
-class _CallFuture(Future[T]):
+class CallFuture(Future[T]):
     """The future of a call: its value, made from the fitness of its genome."""
 
     def __init__(self, genome: Future[Fitness], failed: Any, value: Callable[[Fitness], T]) -> None:

@@ -5,6 +5,7 @@ A genome is a pickle of `Call`, made by the program that runs on this computer; 
 
 import hashlib
 import math
+import os
 import pickle
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -14,6 +15,8 @@ from typing import Any
 
 from inbox_agent.evaluation.trial import ARTIFACTS, EvaluatorTrial
 from pipeline.calls.values import shown_number, write_value
+
+VALUE_FILES = "value_files"  #: the metric of a call with a value that is not its fitness: of how many files it is
 
 _trial: ContextVar[EvaluatorTrial] = ContextVar("trial")
 _shared: dict[str, Any] = {}  #: values that calls of this process have in common, by digest
@@ -28,7 +31,14 @@ class Call:
     kwargs: Mapping[str, Any]
 
 
-def play(genome: Path, trial: EvaluatorTrial) -> float:
+@dataclass(frozen=True, slots=True)
+class ValueElsewhere:
+    """A value for a program on another computer."""
+
+    value: Any
+
+
+def play(genome: Path, trial: EvaluatorTrial) -> float | dict[str, Any]:
     """The evaluator: calls what the genome file has, and leaves the value among its artifacts."""
     call = pickle.loads(genome.read_bytes())  # noqa: S301  a file of the program that opened the executor
     token = _trial.set(trial)
@@ -37,21 +47,27 @@ def play(genome: Path, trial: EvaluatorTrial) -> float:
     finally:
         _trial.reset(token)
     folder = trial.scratch / ARTIFACTS
+    if isinstance(value, ValueElsewhere):
+        return _returned_elsewhere(value.value, folder)
     folder.mkdir(exist_ok=True)
     write_value(value, folder)
     return shown_number(value)
 
 
-def call_for_number(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> float:
-    """Calls a function whose value comes back as a fitness, and so must be a number. Raises TypeError, ValueError."""
-    value = function(*args, **kwargs)
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        what = f"{type(value).__module__}.{type(value).__qualname__}"
-        raise TypeError(f"a value of type {what} cannot come back from a farm elsewhere; return a float")
-    number = float(value)
-    if not math.isfinite(number) or number != value:
-        raise ValueError(f"the value {value!r:.100} cannot come back from a farm elsewhere; return a finite float")
-    return number
+def call_from_elsewhere(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> "ValueElsewhere":
+    """Calls a function for a program on another computer."""
+    return ValueElsewhere(function(*args, **kwargs))
+
+
+def _returned_elsewhere(value: Any, folder: Path) -> float | dict[str, Any]:
+    """A finite float is the fitness, exactly, and has no files, which each would take requests to read."""
+    if type(value) is float and math.isfinite(value):
+        return value
+    folder.mkdir(exist_ok=True)
+    write_value(value, folder)
+    return {"fitness": shown_number(value), "metrics": {VALUE_FILES: float(len(os.listdir(folder)))}}
 
 
 def current_trial() -> EvaluatorTrial:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from pipeline.control.project_operations import ProjectOperations
-    from pipeline.ui.connections import TlsFiles
+    from pipeline.ui.server_certificate import TlsFiles
 
 _PEM = click.Path(path_type=Path, dir_okay=False)
 
@@ -87,7 +87,7 @@ def serve_project(
     Ctrl-C and SIGTERM end it; what is played can be opened again. Exit codes: 0 stopped; 2 bad input or configuration;
     3 this host's disk failed; 4 the ledger cannot be used.
     """
-    from pipeline.ui.connections import TlsFiles  # imports a web server
+    from pipeline.ui.server_certificate import TlsFiles
 
     if (tls_cert is None) != (tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key are needed together")
@@ -114,10 +114,11 @@ def _checked(place: _Place, tokens: Sequence[TokenRecord], *, control: bool) -> 
 def _serve(root: Path, place: _Place, token: str, store: TokenStore | None, *, control: bool) -> None:
     from pipeline.http_api.changing import PREFIX
     from pipeline.ui.connections import WebServer, listen
+    from pipeline.ui.server_certificate import ServerCertificate
     from pipeline.ui.web_server import Page, make_app, page_token
 
     needed = page_token(token, place.host)
-    context = None if place.tls is None else place.tls.context()
+    certificate = None if place.tls is None else ServerCertificate(place.tls)
     stopped = threading.Event()
     page = Page(root, has_control=control)
     page.ending = stopped.is_set
@@ -139,7 +140,7 @@ def _serve(root: Path, place: _Place, token: str, store: TokenStore | None, *, c
                 stopped.set()
             return stopped.is_set()
 
-        WebServer(app, context, is_ending).run(listener)
+        WebServer(app, certificate, is_ending).run(listener)
         if operations is not None and operations.failure is not None:
             raise operations.failure
 

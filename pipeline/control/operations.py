@@ -13,6 +13,7 @@ from typing import Protocol
 from msgspec import Struct, field
 
 from inbox_agent.protocol.layout import Setting
+from pipeline.errors import PipelineError
 
 
 class GenerationState(enum.StrEnum):
@@ -75,6 +76,22 @@ class GenomePage(Struct, frozen=True, kw_only=True):
     items: Sequence[GenomeResult]
     #: give it as `after` for what follows; None: nothing does. Of settled genomes it is always given.
     next: int | None = None
+
+
+class Artifact(Struct, frozen=True, kw_only=True):
+    """A file that a game has left."""
+
+    attempt: str  #: that decided a trial
+    name: str
+    size_bytes: int
+
+
+class ArtifactList(Struct, frozen=True, kw_only=True):
+    """The artifacts of a genome, by trial."""
+
+    generation: int
+    genome: str
+    items: Sequence[Artifact]
 
 
 class GenerationPage(Struct, frozen=True, kw_only=True):
@@ -160,8 +177,11 @@ class ProjectStatus(Struct, frozen=True, kw_only=True):
 class ReadOperations(Protocol):
     """What does not change anything. Any thread may call."""
 
-    def last_fact(self) -> int:
-        """The number of the last fact; it rises with every change, and asking costs little."""
+    def wait_for_fact(self, known: int, wait_s: float) -> int:
+        """The number of the last fact as soon as it is another one than `known`, or after `wait_s`.
+
+        It rises with every change.
+        """
 
     def project(self) -> ProjectStatus:
         """The project and its workers."""
@@ -185,6 +205,12 @@ class ReadOperations(Protocol):
         again does.
         """
 
+    def artifacts(self, number: int, name: str) -> ArtifactList:
+        """The artifacts of a genome that are kept."""
+
+    def artifact(self, number: int, name: str, attempt: str, file: str, *, bytes_max: int) -> bytes:
+        """The bytes of an artifact of a genome. Raises NotFoundError: there is none, or it has more bytes."""
+
     def explain(self, what: str, number: int | None = None) -> str:
         """Why a genome, an attempt or a worker is where it is, in some lines for people."""
 
@@ -205,6 +231,14 @@ class FarmOperations(ReadOperations, Protocol):
         """Stores genomes on this host's disk and answers each; what was answered joins, also if this host is killed.
 
         Raises ConflictError: the generation is not open. QueueFullError: too many genomes wait.
+        """
+
+    def submit_together(
+        self, number: int, requests: Sequence[Sequence[SubmittedGenome]]
+    ) -> Sequence[list[SubmissionAnswer] | PipelineError]:
+        """Stores the genomes of several requests at once, as `submit` those of one, and has an outcome for each.
+
+        Raises ConflictError: the generation is not open; nothing was stored.
         """
 
     def cancel(self, number: int, name: str) -> None:

@@ -8,8 +8,10 @@ Threads: any may call; `_note_facts` is called in the host's thread.
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections import ChainMap
+from collections.abc import Callable, MutableMapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 
 from pipeline.control.operations import (
     GenerationState,
@@ -30,9 +32,20 @@ from pipeline.storage.submitted_genomes import genome_content
 
 log = logging.getLogger(__name__)
 
+_Checked = StoredSubmission | SubmissionAnswer  #: a genome to be stored, or why it is refused
+Outcome = list[SubmissionAnswer] | QueueFullError  #: of one request; if too many wait nothing of it is stored
+
 WAITING_MAX = 20_000  #: genomes that are stored and have not joined
 WAITING_BYTES_MAX = 256 * 2**20
 JOINED_MAX = 200  #: stored copies of genomes that have joined are removed together
+
+
+@dataclass(slots=True)
+class _NewGenomes:
+    """Genomes that are stored in one commit."""
+
+    by_name: dict[str, StoredSubmission] = field(default_factory=dict)
+    size_bytes: int = 0
 
 
 class PlayedGeneration:
@@ -121,28 +134,23 @@ class PlayedGeneration:
                 return GenomeResult(name=name, status=GenomeStatus.REFUSED, reason=reason)
             return GenomeResult(name=name, status=GenomeStatus.WAITING) if name in self._waiting else None
 
-    def submit(self, genomes: Sequence[SubmittedGenome]) -> list[SubmissionAnswer]:
-        """Stores genomes and answers each.
+    def submit(self, requests: Sequence[Sequence[SubmittedGenome]]) -> list[Outcome]:
+        """Stores the genomes of several requests in one commit, and answers each request.
 
         Raises:
-            ConflictError: it takes no genomes. QueueFullError: too many wait. Nothing was stored.
-            HostError: they cannot be stored; none of them is.
+            ConflictError: it takes no genomes. HostError: they cannot be stored. Nothing was stored.
         """
+        checked = [[self._checked(genome) for genome in genomes] for genomes in requests]
         with self._lock:
             self._refuse_if_closed()
-            answers, new = list[SubmissionAnswer](), dict[str, StoredSubmission]()
-            for genome in genomes:
-                answers.append(self._answer(genome, new))
-            size = sum(len(each.content) for each in new.values())
-            if len(self._waiting) + len(new) > WAITING_MAX or self._waiting_bytes + size > WAITING_BYTES_MAX:
-                reason = f"{len(self._waiting)} genomes wait for a worker"
-                raise QueueFullError(f"generation {self.number}: {reason}; submit again when some of them have joined")
-            if new:
-                self._store.add(self.number, list(new.values()))
-            for each in new.values():
+            new = _NewGenomes()
+            outcomes = [self._outcome(request, new) for request in checked]
+            if new.by_name:
+                self._store.add(self.number, list(new.by_name.values()))
+            for each in new.by_name.values():
                 self._known[each.name] = each.sha256
                 self._submit(each)
-            return answers
+            return outcomes
 
     def cancel(self, name: str) -> None:
         """Withdraws a genome that waits. Raises NotFoundError; ConflictError: it has joined."""
@@ -180,22 +188,14 @@ class PlayedGeneration:
         if not self._takes_genomes:
             raise ConflictError(f"generation {self.number}: takes no genomes any more, it was closed; open another one")
 
-    def _answer(self, genome: SubmittedGenome, new: dict[str, StoredSubmission]) -> SubmissionAnswer:
-        """The answer to one genome; it is added to `new` if it is to be stored."""
+    def _checked(self, genome: SubmittedGenome) -> _Checked:
+        """A genome as it is stored, or why it is refused whatever the generation has."""
         try:
-            each = self._checked(genome)
+            return self._stored(genome)
         except GenomeError as error:
             return SubmissionAnswer(name=genome.name, state=SubmissionState.REFUSED, reason=str(error))
-        known = new[each.name].sha256 if each.name in new else self._known.get(each.name)
-        if known is None:
-            new[each.name] = each
-            return SubmissionAnswer(name=each.name, state=SubmissionState.ACCEPTED)
-        if known == each.sha256:
-            return SubmissionAnswer(name=each.name, state=SubmissionState.KNOWN)
-        reason = f"genome {each.name!r}: the generation has it with other bytes; choose another name"
-        return SubmissionAnswer(name=each.name, state=SubmissionState.REFUSED, reason=reason)
 
-    def _checked(self, genome: SubmittedGenome) -> StoredSubmission:
+    def _stored(self, genome: SubmittedGenome) -> StoredSubmission:
         content = genome_content(genome.name, genome.content)
         if not 0 < len(content) <= self._genome_bytes_max:
             allowed = f"1 to {self._genome_bytes_max} are allowed (`genome_bytes_max` in [generation])"
@@ -203,9 +203,33 @@ class PlayedGeneration:
         sha256 = hashlib.sha256(content).hexdigest()
         if genome.sha256 and genome.sha256 != sha256:
             raise GenomeError(f"genome {genome.name!r}: its bytes do not have the given digest; submit it again")
-        if genome.name in self._refused:
-            raise GenomeError(self._refused[genome.name])
         return StoredSubmission(genome.name, sha256, content, genome_params(genome.name, genome.params))
+
+    def _outcome(self, request: Sequence[_Checked], new: _NewGenomes) -> Outcome:
+        """The answers to one request. Its new genomes are added to `new`, or none of them if there is no room."""
+        added = dict[str, StoredSubmission]()
+        all_new = ChainMap(added, new.by_name)
+        answers = [each if isinstance(each, SubmissionAnswer) else self._answer(each, all_new) for each in request]
+        count = len(new.by_name) + len(added)
+        size_bytes = new.size_bytes + sum(len(each.content) for each in added.values())
+        if len(self._waiting) + count > WAITING_MAX or self._waiting_bytes + size_bytes > WAITING_BYTES_MAX:
+            reason = f"{len(self._waiting)} genomes wait for a worker"
+            return QueueFullError(f"generation {self.number}: {reason}; submit again when some of them have joined")
+        new.by_name.update(added)
+        new.size_bytes = size_bytes
+        return answers
+
+    def _answer(self, each: StoredSubmission, new: MutableMapping[str, StoredSubmission]) -> SubmissionAnswer:
+        """The answer to one genome; it is added to `new` if it is to be stored."""
+        known = new[each.name].sha256 if each.name in new else self._known.get(each.name)
+        reason = self._refused.get(each.name)
+        if reason is None and known is None:
+            new[each.name] = each
+            return SubmissionAnswer(name=each.name, state=SubmissionState.ACCEPTED)
+        if reason is None and known == each.sha256:
+            return SubmissionAnswer(name=each.name, state=SubmissionState.KNOWN)
+        other = f"genome {each.name!r}: the generation has it with other bytes; choose another name"
+        return SubmissionAnswer(name=each.name, state=SubmissionState.REFUSED, reason=reason or other)
 
     def _submit(self, each: StoredSubmission) -> None:
         """Lets a stored genome join when there is room."""

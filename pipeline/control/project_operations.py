@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from inbox_agent.identity import agent_version
 from pipeline.config import load_config
 from pipeline.control.operations import (
+    ArtifactList,
     EventPage,
     GenerationPage,
     GenerationState,
@@ -31,7 +32,7 @@ from pipeline.control.played_generation import PlayedGeneration
 from pipeline.control.project_reading import ProjectReading
 from pipeline.control.worker_control import WorkerControl
 from pipeline.core.runs import generation_number
-from pipeline.errors import ConflictError, HostError, InputError, NotFoundError
+from pipeline.errors import ConflictError, HostError, InputError, NotFoundError, PipelineError
 from pipeline.host.generation_numbers import next_generation
 from pipeline.host.host import Host
 from pipeline.host.host_thread import HostThread
@@ -106,9 +107,9 @@ class ProjectOperations:
 
     # ----------------------------------------------------------------------------------------------------------- read
 
-    def last_fact(self) -> int:
-        """The number of the last fact."""
-        return self._reading.last_fact()
+    def wait_for_fact(self, known: int, wait_s: float) -> int:
+        """The number of the last fact as soon as it is another one than `known`, or after `wait_s`."""
+        return self._reading.wait_for_fact(known, wait_s)
 
     def project(self) -> ProjectStatus:
         """The project and its workers."""
@@ -152,6 +153,14 @@ class ProjectOperations:
     def events(self, *, after: int = 0, limit: int = 100, wait_s: float = 0.0) -> EventPage:
         """What happened after a fact."""
         return self._reading.events(after=after, limit=limit, wait_s=wait_s)
+
+    def artifacts(self, number: int, name: str) -> ArtifactList:
+        """The artifacts of a genome that are kept."""
+        return self._reading.artifacts(number, name)
+
+    def artifact(self, number: int, name: str, attempt: str, file: str, *, bytes_max: int) -> bytes:
+        """The bytes of an artifact of a genome."""
+        return self._reading.artifact(number, name, attempt, file, bytes_max=bytes_max)
 
     def explain(self, what: str, number: int | None = None) -> str:
         """Why a genome, also one that waits, an attempt or a worker is where it is."""
@@ -203,7 +212,20 @@ class ProjectOperations:
             ConflictError: the generation is not open. QueueFullError: too many genomes wait. Nothing was stored.
             HostError: they cannot be stored; none of them is.
         """
-        return self._played_generation(number).submit(genomes)
+        (outcome,) = self.submit_together(number, [genomes])
+        if isinstance(outcome, PipelineError):
+            raise outcome
+        return outcome
+
+    def submit_together(
+        self, number: int, requests: Sequence[Sequence[SubmittedGenome]]
+    ) -> Sequence[list[SubmissionAnswer] | PipelineError]:
+        """Stores the genomes of several requests in one commit, and has an outcome for each request.
+
+        Raises:
+            ConflictError: the generation is not open. HostError: they cannot be stored. Nothing was stored.
+        """
+        return self._played_generation(number).submit(requests)
 
     def cancel(self, number: int, name: str) -> None:
         """Withdraws a genome that waits. Raises NotFoundError; ConflictError: it has joined."""

@@ -5,13 +5,15 @@ Owns: how the state of a farm becomes an answer. Everything is read from the led
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from pipeline.control.genome_artifacts import AttemptFiles, artifact_content, artifacts_of, deciding_attempts
 from pipeline.control.operations import (
+    ArtifactList,
     EventPage,
     FarmEvent,
     GenerationPage,
@@ -30,6 +32,7 @@ from pipeline.errors import InputError, NotFoundError
 from pipeline.inspection.current_reader import CurrentReader
 from pipeline.inspection.lookup import explain
 from pipeline.inspection.project_reader import ProjectReader
+from pipeline.paths import ProjectPaths
 from pipeline.storage.event_log import iso_time
 from pipeline.views.fact_text import describe_any, is_routine
 from pipeline.views.results import (
@@ -81,6 +84,15 @@ class ProjectReading:
         """The number of the last fact; 0 while there is none."""
         with self._reader() as reader:
             return reader.facts if reader is not None else 0
+
+    def wait_for_fact(self, known: int, wait_s: float) -> int:
+        """The number of the last fact as soon as it is another one than `known`, or after `wait_s`."""
+
+        def look() -> tuple[int, bool]:
+            last = self.last_fact()
+            return last, last != known
+
+        return self._wait_for(look, wait_s)
 
     def latest(self) -> int | None:
         """The generation that was played last."""
@@ -143,10 +155,15 @@ class ProjectReading:
         """One genome that has joined."""
         with self._reading(number) as reader:
             farm = reader.farm(number)
-            for genome in farm.genomes:
-                if genome.name == name:
-                    return _genome(farm, genome)
-        raise NotFoundError(f"generation {number}: no genome {name!r}")
+            return _genome(farm, _genome_named(farm, name))
+
+    def artifacts(self, number: int, name: str) -> ArtifactList:
+        """The artifacts of a genome that are kept."""
+        return ArtifactList(generation=number, genome=name, items=artifacts_of(self._attempts(number, name)))
+
+    def artifact(self, number: int, name: str, attempt: str, file: str, *, bytes_max: int) -> bytes:
+        """The bytes of an artifact of a genome. Raises NotFoundError: there is none, or it has more bytes."""
+        return artifact_content(self._attempts(number, name), attempt, file, bytes_max)
 
     def settled(
         self,
@@ -191,6 +208,10 @@ class ProjectReading:
 
     # ---------------------------------------------------------------------------------------------------------- inside
 
+    def _attempts(self, number: int, name: str) -> Sequence[AttemptFiles]:
+        with self._reading(number) as reader:
+            return deciding_attempts(ProjectPaths(self.root), number, _genome_named(reader.farm(number), name))
+
     @contextmanager
     def _reader(self) -> Iterator[ProjectReader | None]:
         with self._lock:
@@ -217,7 +238,8 @@ class ProjectReading:
                 if (left_s := deadline - time.monotonic()) <= 0 or self._is_closed:
                     return page
                 with self._changed:
-                    self._changed.wait(min(left_s, LOOK_INTERVAL_S))
+                    if self._changes == changes:
+                        self._changed.wait(min(left_s, LOOK_INTERVAL_S))
 
 
 def _limit(limit: int) -> int:
@@ -244,6 +266,13 @@ def _generation(reader: ProjectReader, number: int) -> GenerationStatus:
     )
 
 
+def _genome_named(farm: Farm, name: str) -> Genome:
+    for genome in farm.genomes:
+        if genome.name == name:
+            return genome
+    raise NotFoundError(f"generation {farm.generation}: no genome {name!r}")
+
+
 def _genome(farm: Farm, genome: Genome) -> GenomeResult:
     return GenomeResult(
         name=genome.name,
@@ -261,13 +290,15 @@ def _genome(farm: Farm, genome: Genome) -> GenomeResult:
 
 def _settled(reader: ProjectReader, number: int, after: int, limit: int) -> tuple[GenomePage, bool]:
     """The page, and whether there may be more at once."""
+    last = reader.facts  # before them: all that were settled until then are among them
     entries = list(islice(reader.settlements(number, after=after), limit))
+    is_full = len(entries) == limit
     farm = reader.farm(number)  # after the facts: it is as new as they are, so the last trial of a genome is in it
     found = dict.fromkeys(entry.fact.genome for entry in entries if isinstance(entry.fact, TrialSettled))
     genomes = [farm.genomes[each - 1] for each in found if each <= len(farm.genomes)]
     items = [_genome(farm, genome) for genome in genomes if genome.settled == len(genome.trials)]
-    page = GenomePage(generation=number, items=items, next=entries[-1].seq if entries else after)
-    return page, bool(items) or len(entries) == limit
+    seen = max(after, entries[-1].seq if entries else 0, 0 if is_full else last)
+    return GenomePage(generation=number, items=items, next=seen), bool(items) or is_full
 
 
 def _events(reader: ProjectReader, after: int, limit: int) -> tuple[EventPage, bool]:

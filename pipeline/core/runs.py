@@ -125,6 +125,12 @@ def has_fitness(farm: Farm) -> bool:
     return any(trial.fitness is not None for genome in farm.genomes for trial in genome.trials)
 
 
+def is_begun(farm: Farm) -> bool:
+    """Whether the open generation depends on its evaluator: a trial has a fitness, or a game was seen to begin."""
+    held = (attempt for worker in farm.workers.values() for attempt in worker.wanted.values())
+    return has_fitness(farm) or any(attempt.claimed_at is not None for attempt in held)
+
+
 def evaluator_differs(farm: Farm, settings: RunSettings) -> bool:
     """Whether the open generation was begun with another evaluator than that of these settings, both being known."""
     return (

@@ -252,8 +252,8 @@ class GenerationOpener:
         Raises:
             InputError: it is another one, and that was not accepted.
         """
-        # Without any fitness nothing is mixed: that of a worker may have been the wrong one.
-        accepted = accepted or not (settings.evaluator_version or rules.has_fitness(self._farm))
+        # Before any game has begun nothing is mixed or lost: the version of the first worker may have been a wrong one.
+        accepted = accepted or not (settings.evaluator_version or rules.is_begun(self._farm))
         if accepted and self._farm.evaluator_version != settings.evaluator_version:
             return rules.accepting_facts(self._farm, settings)
         if rules.evaluator_differs(self._farm, settings):

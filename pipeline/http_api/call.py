@@ -5,7 +5,7 @@ Owns: in which threads operations run, and ETags.
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pipeline.control.operations import FarmOperations, ReadOperations
+from pipeline.control.operations import FarmOperations, ReadOperations, SubmissionAnswer, SubmittedGenome
 from pipeline.core.access import TokenRecord
 from pipeline.errors import GenomeError
 from pipeline.http_api.endpoint import ApiEndpoint
@@ -22,6 +22,7 @@ from pipeline.http_api.event_feed import EventFeed
 from pipeline.http_api.parameters import Arguments
 from pipeline.http_api.problems import Problem, bad_input
 from pipeline.http_api.request_body import BodyShare
+from pipeline.http_api.submission_groups import SubmissionGroups
 from pipeline.storage.submitted_genomes import refuse_names
 
 JSON = "application/json"
@@ -52,6 +53,7 @@ class ApiCall:
     genome_bytes_max: int
     feed: EventFeed
     threads: Threads
+    submissions: SubmissionGroups | None  #: as `farm`
     token: TokenRecord | None = None
     is_over: Callable[[], bool] = lambda: False  #: whether what takes long is to end
     generation: int | None = None  #: for the audit log, as the next three
@@ -64,6 +66,11 @@ class ApiCall:
         """The operations that change something; a request that changes something is refused where they are off."""
         assert self.farm is not None
         return self.farm
+
+    async def submit(self, number: int, genomes: Sequence[SubmittedGenome]) -> list[SubmissionAnswer]:
+        """Submits genomes, as `change` does, together with what other clients submit at the time."""
+        assert self.submissions is not None
+        return await self.submissions.submit(number, genomes)
 
     async def read(self, operation: Callable[[], Answer]) -> Answer:
         """Runs an operation that reads. It raises PipelineError."""

@@ -49,7 +49,7 @@ async def submit(call: ApiCall) -> Response:
     """Submits genomes. What was answered as accepted is on the host's disk, and joins the generation."""
     number, batch = call.number(), await call.json(GenomeBatch, BATCH_BYTES_MAX)
     call.genomes = len(batch.genomes)
-    answers = await call.change(lambda: call.control.submit(number, batch.genomes))
+    answers = await call.submit(number, batch.genomes)
     return call.answer(SubmissionAnswers(answers))
 
 
@@ -59,7 +59,7 @@ async def put_genome(call: ApiCall) -> Response:
     params, content = call.arguments.params(), await call.bytes(call.genome_bytes_max)
     call.genomes = 1
     genome = SubmittedGenome(name=name, content=content, sha256=sha256, params=params)
-    (answer,) = await call.change(lambda: call.control.submit(number, [genome]))
+    (answer,) = await call.submit(number, [genome])
     if answer.state is SubmissionState.REFUSED:
         raise await _refusal(call, number, answer)
     if answer.state is SubmissionState.KNOWN:

@@ -1,6 +1,7 @@
 """The table of requests: the one source of routing, scopes, the audit log and OpenAPI."""
 
 from pipeline.control.operations import (
+    ArtifactList,
     EventPage,
     GenerationPage,
     GenerationStatus,
@@ -70,6 +71,16 @@ ENDPOINTS = (
         (given.NUMBER, given.NAME, *_ETAG),
         problems=(404,),
         has_etag=True,
+    ),
+    ApiEndpoint(
+        *("GET", f"{_GENOME}/artifacts", reading.artifacts, READ, ArtifactList),
+        (given.NUMBER, given.NAME),
+        problems=(404,),
+    ),
+    ApiEndpoint(
+        *("GET", f"{_GENOME}/artifacts/{{attempt}}/{{file}}", reading.artifact, READ, bytes),
+        (given.NUMBER, given.NAME, given.ATTEMPT, given.FILE),
+        problems=(404,),
     ),
     ApiEndpoint(
         "PUT",

@@ -19,8 +19,10 @@ from pipeline.errors import PipelineError
 
 KEPT_MAX = 2000  #: events for clients that keep up
 PAGE_EVENTS = 200  #: events that are sent to a client at a time
-_LOOK_S = 0.05  #: between two looks
-_PAUSE_PER_CLIENT_S = 0.005  #: after news, so that many clients cost no more than few
+#: After news, for each client: so many clients cost a few hundredths of a processor, however much happens.
+POLL_PAUSE_S, STREAM_PAUSE_S = 0.02, 0.002
+_LOOK_S = 0.5  #: for which a thread waits for a new fact
+_PAUSE_STEP_S = 0.25  #: between two looks whether the server is ending
 _FAILED_PAUSE_S = 1.0  #: after the ledger could not be read
 _SHARED_MAX = 256  #: answers that several clients get
 
@@ -34,33 +36,41 @@ class EventFeed:
         self._operations, self._is_ending = operations, is_ending
         self._threads = anyio.CapacityLimiter(1)
         self._waiting = 0
+        self._pause_s = 0.0  #: after news
         self._reader: asyncio.Task[None] | None = None
-        self._changed = asyncio.Event()  #: set, and replaced by a new one, when there are new facts
+        self._changed: asyncio.Future[None] | None = None  #: has its result when there are new facts
         self._last = -1  #: the number of the latest fact that is known
         self._kept = deque[FarmEvent](maxlen=KEPT_MAX)
         self._kept_after = -1  #: every event after this fact is kept
         self._shared: dict[Hashable, asyncio.Future[Any]] = {}  #: answers since the latest fact
 
     @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Around a client that waits: meanwhile the ledger is followed."""
-        self._waiting += 1
+    def waiting(self, pause_s: float) -> Iterator[None]:
+        """Around a client that waits: meanwhile the ledger is followed. `pause_s`: how much it adds to the pause."""
         if self._reader is None or self._reader.done():
+            self._last = -1
             self._reader = asyncio.create_task(self._follow())
+        self._waiting += 1
+        self._pause_s += pause_s
         try:
             yield
         finally:
             self._waiting -= 1
+            self._pause_s -= pause_s
 
-    def mark(self) -> asyncio.Event:
+    def has_seen_all(self, fact: int) -> bool:
+        """Whether a client that has seen this fact has seen all that waiting clients were notified of."""
+        return 0 <= self._last <= fact
+
+    def mark(self) -> "asyncio.Future[None]":
         """What `beyond` waits for: whatever happens after this call."""
+        if self._changed is None:
+            self._changed = asyncio.get_running_loop().create_future()
         return self._changed
 
-    async def beyond(self, mark: asyncio.Event, within_s: float) -> None:
-        """Waits for a fact that is newer than the mark, or for this time. In `waiting`."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, within_s)):
-                await mark.wait()
+    async def beyond(self, mark: "asyncio.Future[None]", within_s: float, *others: "asyncio.Future[None]") -> None:
+        """Waits for a fact that is newer than the mark, for this time, or for another end. In `waiting`."""
+        await asyncio.wait((mark, *others), timeout=max(0.0, within_s), return_when=asyncio.FIRST_COMPLETED)
 
     def kept(self, after: int, limit: int) -> EventPage | None:
         """The events after a fact, if all of them are kept."""
@@ -80,22 +90,27 @@ class EventFeed:
         return answer
 
     async def _follow(self) -> None:
-        """Looks for new facts while any client waits, less often for many clients."""
-        self._last, self._kept_after = -1, -1
+        """Tells waiting clients of new facts, less often if there are many."""
+        self._kept_after = -1
         self._kept.clear()
         while self._waiting and not self._is_ending():
             try:
                 if await self._has_news():
                     self._notify()
-                    await asyncio.sleep(self._waiting * _PAUSE_PER_CLIENT_S)
-                await asyncio.sleep(_LOOK_S)
+                    await self._pause(self._pause_s)
             except PipelineError:  # the ledger cannot be read now
-                await asyncio.sleep(_FAILED_PAUSE_S)
+                await self._pause(_FAILED_PAUSE_S)
         self._notify()
 
+    async def _pause(self, seconds: float) -> None:
+        clock = asyncio.get_running_loop().time
+        until = clock() + seconds
+        while (left_s := until - clock()) > 0 and self._waiting and not self._is_ending():
+            await asyncio.sleep(min(left_s, _PAUSE_STEP_S))
+
     async def _has_news(self) -> bool:
-        """Reads the events since the last look."""
-        last = await self._ask(self._operations.last_fact)
+        """Waits for new facts for a while, and reads their events."""
+        last = await self._ask(partial(self._operations.wait_for_fact, self._last, _LOOK_S))
         if last == self._last:
             return False
         if self._last < 0 or last < self._last:  # the first look, or another ledger
@@ -115,5 +130,6 @@ class EventFeed:
 
     def _notify(self) -> None:
         self._shared.clear()
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        changed, self._changed = self._changed, None
+        if changed is not None:
+            changed.set_result(None)

@@ -7,7 +7,7 @@ import msgspec
 
 from pipeline.control.operations import EventPage, FarmEvent
 from pipeline.errors import PipelineError
-from pipeline.http_api.event_feed import PAGE_EVENTS, EventFeed
+from pipeline.http_api.event_feed import PAGE_EVENTS, STREAM_PAUSE_S, EventFeed
 
 MEDIA_TYPE = "text/event-stream"
 HEARTBEAT_S = 15.0
@@ -33,7 +33,7 @@ class EventStream:
     async def lines(self, first: EventPage) -> AsyncIterator[bytes]:
         """The stream, which begins with a page that was read. If the ledger cannot be read, it ends."""
         page, clock = first, asyncio.get_running_loop().time
-        with self._feed.waiting():
+        with self._feed.waiting(STREAM_PAUSE_S):
             mark, spoken_at = self._feed.mark(), clock()
             yield b": events of this project\n\n"
             while not self._is_over():

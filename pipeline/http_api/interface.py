@@ -31,6 +31,7 @@ from pipeline.http_api.openapi import openapi
 from pipeline.http_api.parameters import Arguments
 from pipeline.http_api.problems import Problem, internal_problem, problem_of, response_of
 from pipeline.http_api.request_body import BodyMemory
+from pipeline.http_api.submission_groups import SubmissionGroups
 from pipeline.storage.audit_log import AuditLog, RequestedChange
 from pipeline.storage.token_store import TokenStore
 
@@ -62,6 +63,7 @@ class Interface:
         self._settings, self._reading, self._farm = settings, reading, farm
         self._audit, self._is_ending = audit, is_ending
         self._gate, self._threads = Gate(tokens, settings.limits), Threads()
+        self._submissions = SubmissionGroups(farm.submit_together) if farm is not None else None
         self._feed = EventFeed(reading, is_ending)
         self._described = msgspec.json.encode(openapi(ENDPOINTS, PREFIX))
         description = ApiEndpoint("GET", "/openapi.json", self._description, None, dict)
@@ -88,6 +90,7 @@ class Interface:
                 genome_bytes_max=self._settings.genome_bytes_max,
                 feed=self._feed,
                 threads=self._threads,
+                submissions=self._submissions,
             )
             with self._gate.room(endpoint):
                 yield await self._noted(call)

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from inbox_agent.identity import agent_version
-from pipeline.http_api.call import JSON
+from pipeline.http_api.call import BYTES, JSON
 from pipeline.http_api.endpoint import ApiEndpoint
 from pipeline.http_api.parameters import Parameter
 from pipeline.http_api.problems import MEDIA_TYPE, TITLES, ProblemDetails
@@ -81,7 +81,11 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 
 
 def _answers(endpoint: ApiEndpoint, references: dict[type, Any]) -> dict[str, Any]:
-    content = {} if endpoint.answer is None else {JSON: {"schema": references[endpoint.answer]}}
+    content: dict[str, Any] = {}
+    if endpoint.answer is bytes:
+        content = {BYTES: {"schema": {}}}
+    elif endpoint.answer is not None:
+        content = {JSON: {"schema": references[endpoint.answer]}}
     if endpoint.streams:
         content[endpoint.streams] = {"schema": {"type": "string"}}
     answers: dict[str, Any] = {}

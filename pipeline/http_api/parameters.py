@@ -24,6 +24,7 @@ KEY_CHARS_MAX = 200
 _AFTER_MAX = 2**53 - 1
 _WHOLE = re.compile(r"-?[0-9]{1,16}", re.ASCII)
 _DECIMAL = re.compile(r"[0-9][0-9.eE+-]{0,31}", re.ASCII)
+_ATTEMPT, _FILE = re.compile("^[a-z0-9-]{1,64}$", re.ASCII), re.compile("^[a-z0-9][a-z0-9._-]{0,63}$", re.ASCII)
 _KEY = re.compile(rf"[!-~]{{1,{KEY_CHARS_MAX}}}", re.ASCII)
 
 
@@ -51,6 +52,16 @@ NAME = Parameter(
     "path",
     "The genome's file name, percent-encoded UTF-8.",
     {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[^/]+$"},
+    is_required=True,
+)
+ATTEMPT = Parameter(
+    "attempt", "path", "The id of an attempt.", {"type": "string", "pattern": _ATTEMPT.pattern}, is_required=True
+)
+FILE = Parameter(
+    "file",
+    "path",
+    "The name of an artifact.",
+    {"type": "string", "pattern": _FILE.pattern},
     is_required=True,
 )
 WORKER = Parameter(
@@ -197,6 +208,18 @@ class Arguments:
             return unquote_to_bytes(raw).decode()
         except UnicodeDecodeError as error:
             raise bad_input(f"the name {raw[:64]}: expected percent-encoded UTF-8") from error
+
+    def attempt(self) -> str:
+        """The id of an attempt in the path."""
+        if not _ATTEMPT.fullmatch(text := str(self._request.path_params[ATTEMPT.name])):
+            raise bad_input(f"{text[:64]}: expected the id of an attempt")
+        return text
+
+    def file(self) -> str:
+        """The name of an artifact in the path."""
+        if not _FILE.fullmatch(text := str(self._request.path_params[FILE.name])):
+            raise bad_input(f"{text[:64]}: expected the name of an artifact, of lower-case letters, digits and ._-")
+        return text
 
     def worker(self) -> str:
         """The worker's name in the path."""

@@ -1,24 +1,17 @@
 """The requests that read. Each handler names one operation."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Hashable
-from functools import partial
-from typing import TypeVar
-
 from msgspec import Struct
 from starlette.responses import Response, StreamingResponse
 
 from inbox_agent.identity import agent_version
+from inbox_agent.protocol.layout import ARTIFACT_BYTES_MAX
 from pipeline.control.operations import EventPage, GenomePage
 from pipeline.core.access import AccessScope
 from pipeline.http_api import parameters
-from pipeline.http_api.call import ApiCall
+from pipeline.http_api.call import BYTES, ApiCall
 from pipeline.http_api.event_stream import MEDIA_TYPE, EventStream
+from pipeline.http_api.long_poll import long_poll
 from pipeline.storage.event_log import iso_time
-
-_DISCONNECT_LOOK_S = 5.0  #: how often a request that waits looks whether its client is still there
-
-Page = TypeVar("Page", EventPage, GenomePage)
 
 
 class Health(Struct, frozen=True, kw_only=True):
@@ -86,6 +79,23 @@ async def genome(call: ApiCall) -> Response:
     return call.known_answer(await call.read(lambda: call.reading.genome(number, name)))
 
 
+async def artifacts(call: ApiCall) -> Response:
+    """The files that the games of a genome have left, of the attempts that decided its trials."""
+    number, name = call.number(), call.arguments.name()
+    return call.answer(await call.read(lambda: call.reading.artifacts(number, name)))
+
+
+async def artifact(call: ApiCall) -> Response:
+    """The bytes of an artifact, which a game has chosen: to be saved, not to be shown."""
+    number, name = call.number(), call.arguments.name()
+    attempt, file = call.arguments.attempt(), call.arguments.file()
+    found = await call.read(lambda: call.reading.artifacts(number, name))
+    size_bytes = next((each.size_bytes for each in found.items if (each.attempt, each.name) == (attempt, file)), 0)
+    call.body.take(size_bytes, ARTIFACT_BYTES_MAX)
+    data = await call.read(lambda: call.reading.artifact(number, name, attempt, file, bytes_max=size_bytes))
+    return Response(data, media_type=BYTES, headers={"Content-Disposition": f'attachment; filename="{file}"'})
+
+
 async def settled(call: ApiCall) -> Response:
     """The genomes that were settled after a fact, in the order in which that happened; waits for the first one."""
     number = call.number()
@@ -94,7 +104,7 @@ async def settled(call: ApiCall) -> Response:
     async def read(after: int) -> GenomePage:
         return await call.read(lambda: call.reading.settled(number, after=after, limit=limit))
 
-    return call.answer(await _waited(call, after, ("settled", number, limit), read))
+    return await long_poll(call, after, ("settled", number, limit), read)
 
 
 async def explain(call: ApiCall) -> Response:
@@ -116,22 +126,6 @@ async def events(call: ApiCall) -> Response:
         return await call.read(lambda: call.reading.events(after=after, limit=limit))
 
     if MEDIA_TYPE not in call.request.headers.get("accept", ""):
-        return call.answer(await _waited(call, after, ("events", limit), lambda after: read(after, limit)))
+        return await long_poll(call, after, ("events", limit), lambda after: read(after, limit))
     first = await read(after if last is None else last, limit)
     return StreamingResponse(EventStream(call.feed, read, call.is_over).lines(first), media_type=MEDIA_TYPE)
-
-
-async def _waited(call: ApiCall, after: int, key: Hashable, read: Callable[[int], Awaitable[Page]]) -> Page:
-    """The page after a fact that has items, or what it is when the time to wait is over."""
-    wait_s, clock = call.arguments.seconds(parameters.WAIT_S), asyncio.get_running_loop().time
-    page = await read(after)
-    if page.items or not wait_s:
-        return page
-    until = clock() + wait_s
-    with call.feed.waiting():
-        while not page.items and clock() < until and not call.is_over() and not await call.request.is_disconnected():
-            mark, after = call.feed.mark(), after if page.next is None else page.next
-            page = await call.feed.shared((key, after), partial(read, after))
-            if not page.items:
-                await call.feed.beyond(mark, min(_DISCONNECT_LOOK_S, until - clock()))
-    return page

@@ -56,14 +56,15 @@ class BodyShare:
         try:
             async with asyncio.timeout(self.memory.limit_s) as limit:
                 async for chunk in request.stream():
-                    self._take(len(chunk), bytes_max)
+                    self.take(len(chunk), bytes_max)
                     chunks.append(chunk)
                     limit.reschedule(begun + self.memory.limit_s + self.used / BODY_BYTES_PER_S_MIN)
         except TimeoutError:
             raise Problem(408, "timeout", f"the body had no end after {self.used} bytes; send it again") from None
         return b"".join(chunks)
 
-    def _take(self, size: int, bytes_max: int) -> None:
+    def take(self, size: int, bytes_max: int) -> None:
+        """Takes memory, also for a large answer. Raises Problem: it is too large, or there is none now."""
         if self.used + size > bytes_max:
             raise _too_large(bytes_max)
         if self.memory.used + size > self.memory.bytes_max:

@@ -72,7 +72,7 @@ class ProjectServer:
         """The tools, always in the same order."""
         return types.ListToolsResult(tools=[tool.tool for tool in self._tools.values()])
 
-    async def call_tool(self, _context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+    async def call_tool(self, context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         """Calls a tool. What cannot be done is said in the result, so that an assistant reads it."""
         tool = self._tools.get(params.name)
         if tool is None:
@@ -85,15 +85,17 @@ class ProjectServer:
         except msgspec.ValidationError as error:
             return _failed(f"{tool.name}: {error_text(error)}; correct the arguments and call it again")
         try:
-            values, text = answer(await self._run(tool, given))
+            values, text = answer(await self._run(context, tool, given))
         except PipelineError as error:
             return _failed(f"{tool.name}: {error_text(error)}")
         return types.CallToolResult(content=[types.TextContent(type="text", text=text)], structured_content=values)
 
-    async def _run(self, tool: OperationTool, given: Any) -> Any:
+    async def _run(self, context: Context, tool: OperationTool, given: Any) -> Any:
+        """The result of a call. One that waits says how long it has waited, if its client asks for that."""
         if not isinstance(given, WaitArguments):
             return await self._in_thread(tool.run, given)
-        until = anyio.current_time() + given.wait_s
+        begun, wait_s = anyio.current_time(), given.wait_s
+        until = begun + wait_s
         while True:
             left_s = max(0.0, until - anyio.current_time())
             slice_s = min(left_s, _SLICE_S)
@@ -102,6 +104,8 @@ class ProjectServer:
             if page.items or left_s <= _SLICE_S:
                 return page
             given = msgspec.structs.replace(given, after=page.next)  # what was looked at had nothing for it
+            waited_s = anyio.current_time() - begun
+            await context.session.report_progress(waited_s, wait_s, f"nothing new for {waited_s:.0f} s")
 
     # -------------------------------------------------------------------------------------------------------- resources
 

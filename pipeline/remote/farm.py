@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -24,6 +23,7 @@ from pipeline.errors import FarmClosed, GenomeError, InputError, PipelineError, 
 from pipeline.host.genome_fitness import Fitness
 from pipeline.host.no_farm import NoFarm
 from pipeline.remote.access import checked_token
+from pipeline.remote.artifacts import download
 from pipeline.remote.generation import RemoteGeneration
 from pipeline.remote.pages import fitness_of, progress_of, table_of_results
 from pipeline.remote.problems import said
@@ -32,6 +32,7 @@ from pipeline.remote.retry import Patience
 from pipeline.remote.server import Server
 from pipeline.remote.server_url import server_url
 from pipeline.remote.servers import Place, RemoteOpening, Servers
+from pipeline.remote.submissions import RemoteFuture
 from pipeline.storage.submitted_genomes import GenomeSource, genome_content
 from pipeline.views.progress import Progress
 from pipeline.views.table import Table
@@ -156,7 +157,7 @@ class RemoteFarm:
 
     def submit(
         self, genome: GenomeSource, *, name: str | None = None, params: Mapping[str, Setting] | None = None
-    ) -> "Future[Fitness]":
+    ) -> RemoteFuture:
         """Submits a genome to the open generation; its future gets the result when it is settled.
 
         As `OpenFarm.submit`. It returns at once unless very much waits to be sent. What only the server can refuse,
@@ -186,12 +187,22 @@ class RemoteFarm:
         return progress_of(status, self._project().workers, elapsed_s, played.opened.status.settled)
 
     def scores(self) -> dict[str, Fitness]:
-        """The result of every genome of the generation, by name. Their `files` are None."""
+        """The result of every genome of the generation, by name. Their `files` are None: `download` fetches them."""
         return {result.name: fitness_of(result) for result in self._results()}
 
     def table(self) -> Table:
         """The genomes of the generation as the columns of `results.csv`; `seconds` are not known here."""
         return table_of_results(list(self._results()))
+
+    def download(self, name: str, folder: str | Path) -> list[Path]:
+        """Downloads the artifacts of a genome of the generation: of the last attempt that decided a trial and has any.
+
+        Returns the files, in a folder that exists; they replace others of their names there.
+
+        Raises:
+            NotFoundError: no such genome has joined. RemoteError: no answer. HostError: they cannot be written.
+        """
+        return download(self._server, self._started().number, name, Path(folder), self._patience)
 
     # ------------------------------------------------------------------------------------------------------- inside
 

@@ -18,6 +18,7 @@ from typing import Any
 import httpcore2
 
 from pipeline.errors import InputError, RemoteError
+from pipeline.remote.name_lookup import NameLookups
 from pipeline.remote.server_url import ServerUrl
 
 ANSWER_BYTES_MAX = 32 * 2**20
@@ -25,6 +26,7 @@ CONNECT_LIMIT_S = 10.0
 #: Below the 5 s after which uvicorn closes a connection that is idle.
 _IDLE_S = 4.0
 _CONNECTIONS_MAX = 8
+_LOOKUPS = NameLookups()
 _PIECE_BYTES = 2**16  #: of a body; each is sent within the deadline
 
 
@@ -69,7 +71,13 @@ class HttpConnections:
         return f"HttpConnections({self._url})"
 
     def request(
-        self, method: str, url: str, limit_s: float, body: bytes = b"", headers: Iterable[tuple[str, str]] = ()
+        self,
+        method: str,
+        url: str,
+        limit_s: float,
+        body: bytes = b"",
+        headers: Iterable[tuple[str, str]] = (),
+        bytes_max: int = ANSWER_BYTES_MAX,
     ) -> Reply:
         """The answer to a request, if it is complete within `limit_s`.
 
@@ -88,7 +96,7 @@ class HttpConnections:
             with self._pool.stream(
                 method, url, headers=sent, content=pieces if body else None, extensions={"timeout": limits}
             ) as answer:
-                return Reply(answer.status, self._body(answer), _header(answer, b"retry-after"))
+                return Reply(answer.status, self._body(answer, bytes_max), _header(answer, b"retry-after"))
 
     def abort(self) -> None:
         """Ends what other threads request: they raise Unreachable."""
@@ -98,14 +106,12 @@ class HttpConnections:
         """Closes the connections; no thread may be requesting."""
         self._pool.close()
 
-    def _body(self, answer: httpcore2.Response) -> bytes:
+    def _body(self, answer: httpcore2.Response, bytes_max: int) -> bytes:
         found = bytearray()
         for piece in answer.iter_stream():
             found += piece
-            if len(found) > ANSWER_BYTES_MAX:
-                raise RemoteError(
-                    f"{self._url}: an answer has more than {ANSWER_BYTES_MAX} bytes; is it the right URL?"
-                )
+            if len(found) > bytes_max:
+                raise RemoteError(f"{self._url}: an answer has more than {bytes_max} bytes; is it the right URL?")
         return bytes(found)
 
     @contextlib.contextmanager
@@ -165,9 +171,26 @@ class _DeadlineBackend(httpcore2.SyncBackend):
         return left_s if timeout is None else min(left_s, timeout)
 
     def connect_tcp(self, host: str, port: int, timeout: float | None = None, *args: Any, **kwargs: Any) -> Any:
-        stream = _DeadlineStream(super().connect_tcp(host, port, self.left_s(timeout), *args, **kwargs), self)
-        self.keep(stream)
-        return stream
+        ends = time.monotonic() + self.left_s(timeout)
+        try:
+            addresses = _LOOKUPS.addresses(host, port, self.left_s(timeout), lambda: self._is_shut_down)
+        except TimeoutError as error:
+            raise httpcore2.ConnectTimeout(str(error)) from error
+        except OSError as error:
+            raise httpcore2.ConnectError(f"{host}: {error.strerror or error}") from error
+        failure: Exception = httpcore2.ConnectTimeout(f"no connection to {host}")
+        for tried, address in enumerate(addresses):
+            share_s = (ends - time.monotonic()) / (len(addresses) - tried)  # one that is silent leaves time for others
+            if share_s <= 0:
+                break
+            try:
+                stream = _DeadlineStream(super().connect_tcp(address, port, share_s, *args, **kwargs), self)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                failure = error
+                continue
+            self.keep(stream)
+            return stream
+        raise failure
 
     def keep(self, stream: "_DeadlineStream") -> None:
         """Remembers a connection for `shut_down`."""

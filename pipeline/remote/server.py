@@ -9,12 +9,12 @@ import random
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 
 from pipeline.errors import FarmClosed, RemoteError
-from pipeline.remote.http_connections import HttpConnections, Reply, Unreachable
+from pipeline.remote.http_connections import ANSWER_BYTES_MAX, HttpConnections, Reply, Unreachable
 from pipeline.remote.problems import error_of, is_own_answer, problem_of, said
 from pipeline.remote.retry import AWAY, Patience, is_transient, retry_after_s
 from pipeline.remote.server_url import ServerUrl
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 ANSWER_LIMIT_S = 60.0  #: for a request and its answer, without what is uploaded or waited for
 HEALTH_LIMIT_S = 5.0
-_UPLOAD_BYTES_PER_S = 2**16  #: the slowest connection that an upload is waited for
+_BYTES_PER_S = 2**16  #: of an upload or download that is waited for
 
 T = TypeVar("T")
 _THREE_TRIES = Patience()
@@ -56,20 +56,29 @@ class Server:
         headers: Iterable[tuple[str, str]] = (),
         patience: Patience = _THREE_TRIES,
         wait_s: float = 0.0,
+        bytes_max: int = ANSWER_BYTES_MAX,
     ) -> T:
-        """The answer to a request, decoded. `wait_s`: how long the server may wait before it answers.
+        """The answer to a request, decoded; of the kind `bytes` as it is.
+
+        Args:
+            wait_s: how long the server may wait before it answers.
+            bytes_max: of the answer.
 
         Raises:
             RemoteError: it cannot be reached, refuses the token, or answers nonsense.
             InputError, GenomeError, NotFoundError, ConflictError: it refuses the request.
             FarmClosed: the connection was closed meanwhile.
         """
-        limit_s = ANSWER_LIMIT_S + wait_s + len(body) / _UPLOAD_BYTES_PER_S
-        reply = self._tried(method, self.url.at(*path, query=query), limit_s, body, [*headers], patience)
+        download_bytes = bytes_max if kind is bytes else 0
+        limit_s = ANSWER_LIMIT_S + wait_s + (len(body) + download_bytes) / _BYTES_PER_S
+        url = self.url.at(*path, query=query)
+        reply = self._tried(method, url, limit_s, body, [*headers], patience, bytes_max)
         if not 200 <= reply.status < 300:
             raise error_of(reply.status, problem_of(reply.status, reply.body), self.url)
         if kind is type(None):
             return None
+        if kind is bytes:
+            return cast(T, reply.body)
         try:
             return msgspec.json.decode(reply.body, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -104,13 +113,20 @@ class Server:
         self._connections.close()
 
     def _tried(
-        self, method: str, url: str, limit_s: float, body: bytes, headers: list[tuple[str, str]], patience: Patience
+        self,
+        method: str,
+        url: str,
+        limit_s: float,
+        body: bytes,
+        headers: list[tuple[str, str]],
+        patience: Patience,
+        bytes_max: int,
     ) -> Reply:
         failures, since = 0, time.monotonic()
         while not self._closed.is_set():
             asked_s = None
             try:
-                reply = self._connections.request(method, url, limit_s, body, headers)
+                reply = self._connections.request(method, url, limit_s, body, headers, bytes_max)
                 if not is_transient(reply.status):
                     return reply
                 reason, asked_s = problem_of(reply.status, reply.body), retry_after_s(reply.retry_after)

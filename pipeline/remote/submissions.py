@@ -75,8 +75,9 @@ Work = Batch | Withdrawal | Closing
 class RemoteFuture(Future[Fitness]):
     """The future of a genome on a server. It counts as running when it could not be withdrawn any more."""
 
-    def __init__(self, withdraw: "Callable[[RemoteFuture], bool]") -> None:
+    def __init__(self, name: str, withdraw: "Callable[[RemoteFuture], bool]") -> None:
         super().__init__()
+        self.name = name  #: of the genome
         self._withdraw = withdraw
 
     def cancel(self) -> bool:
@@ -109,14 +110,14 @@ class RemoteSubmissions:
 
     # ------------------------------------------------------------------------------------------------ the program
 
-    def submit(self, genome: SubmittedGenome, tick: Callable[[], object] | None = None) -> "Future[Fitness]":
+    def submit(self, genome: SubmittedGenome, tick: Callable[[], object] | None = None) -> RemoteFuture:
         """Adds a genome; waits while too much waits to be sent, and calls `tick` meanwhile.
 
         Raises:
             GenomeError: the name was submitted before. InputError: the generation is closed.
             PipelineError: why it has ended.
         """
-        future = RemoteFuture(lambda mine: self._withdrawn(genome.name, mine))
+        future = RemoteFuture(genome.name, lambda mine: self._withdrawn(genome.name, mine))
         encoded = msgspec.json.encode(genome)
         if len(encoded) > BATCH_BYTES_MAX:
             encoded = b""

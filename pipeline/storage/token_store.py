@@ -53,12 +53,11 @@ class TokenStore:
             HostError: it cannot be read.
         """
         try:
+            seen = self._seen
+            if seen is not None and seen[0] == _stamp(os.stat(self._path)):
+                return seen[1]
             with open(self._path, "rb") as file:
                 info = os.fstat(file.fileno())
-                stamp = (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_mode)
-                seen = self._seen
-                if seen is not None and seen[0] == stamp:
-                    return seen[1]
                 self._refuse_unsafe(info)
                 data = file.read(_FILE_BYTES_MAX + 1)
         except FileNotFoundError:
@@ -66,7 +65,7 @@ class TokenStore:
         except OSError as error:
             raise HostError(f"{self._path}: {error.strerror}") from error
         tokens = self._decoded(data)
-        self._seen = stamp, tokens
+        self._seen = _stamp(info), tokens
         return tokens
 
     def find(self, secret: str) -> TokenRecord | None:
@@ -161,6 +160,10 @@ class TokenStore:
             os.fsync(file.fileno())
         with disk_errors(self._path):
             flush_names(self._path.parent)  # a revoked token must not come back with the power
+
+
+def _stamp(info: os.stat_result) -> tuple[int, ...]:
+    return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_mode
 
 
 def _digest(secret: str) -> str:

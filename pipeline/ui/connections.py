@@ -1,4 +1,4 @@
-"""The connections of a server, by uvicorn: how many, how long each may take, TLS, and its end.
+"""The connections of a server, by uvicorn: how many, how long each may take, and its end.
 
 Owns: limits of a connection. A client that sends no request, or does not read its answer, is cut off; one more
 connection than there may be replaces one that has no request.
@@ -6,14 +6,8 @@ connection than there may be replaces one that has no request.
 
 import asyncio
 import contextlib
-import os
 import socket
-import ssl
-import stat
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -21,6 +15,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pipeline.errors import InputError
+from pipeline.ui.server_certificate import ServerCertificate
 
 CONNECTIONS_MAX = 512
 HEAD_BYTES_MAX = 32 * 1024  #: of a request's line and headers
@@ -28,29 +23,6 @@ HEAD_LIMIT_S = 10.0  #: for these, from the connection on
 KEEP_ALIVE_S = 15
 UNREAD_LIMIT_S = 30.0  #: that a client may leave an answer unread
 _SHUTDOWN_LIMIT_S = 5
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """A certificate with those between it and its authority, and its key: PEM files."""
-
-    certificate: Path
-    key: Path
-
-    def context(self) -> ssl.SSLContext:
-        """Reads both. Raises InputError."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        try:
-            if sys.platform != "win32" and os.stat(self.key).st_mode & stat.S_IRWXO:
-                raise InputError(f"--tls-key {self.key}: every user may read it; `chmod 600 {self.key}`")
-            context.load_cert_chain(self.certificate, self.key, password=lambda: b"")
-        except ssl.SSLError as error:
-            reason = error.reason or "no PEM file, or the key has a password"
-            raise InputError(f"--tls-cert {self.certificate} and --tls-key {self.key}: {reason}") from error
-        except OSError as error:
-            raise InputError(f"{error.filename or self.certificate}: {error.strerror}; name PEM files") from error
-        return context
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -66,8 +38,12 @@ def listen(host: str, port: int) -> socket.socket:
 class WebServer:
     """Serves an application until it is stopped."""
 
-    def __init__(self, app: ASGIApp, tls: ssl.SSLContext | None, is_ending: Callable[[], bool]) -> None:
-        """Creates it. `is_ending`: it ends gracefully when this is true: requests are answered, streams end."""
+    def __init__(self, app: ASGIApp, certificate: ServerCertificate | None, is_ending: Callable[[], bool]) -> None:
+        """Creates it; without a certificate it does not speak TLS.
+
+        Args:
+            is_ending: it ends gracefully when this is true: requests are answered, streams end.
+        """
         self._server = _Server(
             uvicorn.Config(
                 app,
@@ -82,8 +58,9 @@ class WebServer:
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=_SHUTDOWN_LIMIT_S,
                 h11_max_incomplete_event_size=HEAD_BYTES_MAX,
-                ssl_context_factory=None if tls is None else lambda _config, _default: tls,
+                ssl_context_factory=None if certificate is None else lambda _config, _default: certificate.context,
             ),
+            certificate,
             is_ending,
         )
 
@@ -95,13 +72,17 @@ class WebServer:
 class _Server(uvicorn.Server):
     """Leaves signals alone: what else the process has open must be closed, too."""
 
-    def __init__(self, config: uvicorn.Config, is_ending: Callable[[], bool]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, certificate: ServerCertificate | None, is_ending: Callable[[], bool]
+    ) -> None:
         super().__init__(config)
-        self._is_ending = is_ending
+        self._certificate, self._is_ending = certificate, is_ending
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to end; is called every 0.1 s."""
         self.should_exit = self.should_exit or self._is_ending()
+        if self._certificate is not None:
+            self._certificate.look()
         return await super().on_tick(counter)
 
     @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Recipes for optimisers on a farm elsewhere, over HTTP, without a change: those whose objectives return a number."""
+"""Recipes for optimisers on a farm elsewhere, over HTTP, without a change: with floats, tuples and lists as values."""
 
 import time
 from pathlib import Path
@@ -25,9 +25,10 @@ version = "calls-1"
 environment.set.PYTHONPATH = '{ROOT}'"""
 
 
-@pytest.mark.parametrize("title", ["SciPy", "cma", "Nevergrad", "PyGAD"])
+@pytest.mark.parametrize("title", ["SciPy", "Nevergrad", "PyGAD", "DEAP", "neat-python", "joblib and scikit-learn"])
 def test_trajectory_elsewhere_is_the_serial_one(title: str, tmp_path: Path, rows: list[Row]) -> None:
     """Every argument and every value, in order."""
+    expected = serial(title)
     began, project = time.monotonic(), FarmProject(tmp_path / "farm")
     project.configure(workers=2, evaluator=EVALUATOR)
     with (
@@ -37,5 +38,5 @@ def test_trajectory_elsewhere_is_the_serial_one(title: str, tmp_path: Path, rows
     ):
         found = played(title, executor)
 
-    assert (found.result, found.submitted) == (serial(title).result, serial(title).submitted)
+    assert (found.result, found.submitted) == (expected.result, expected.submitted)
     rows.append(Row(f"{title}, elsewhere", "", found.evaluations, time.monotonic() - began))

@@ -174,6 +174,26 @@ def test_agent_whose_game_is_put_back_goes_on(edited: EditedProject, evaluator: 
     assert set(edited.editions().values()) == {1}
 
 
+@both_kinds
+def test_first_game_goes_on_when_the_host_is_started_again(edited: EditedProject, evaluator: str) -> None:
+    """The host does not know the version: the one that the worker was seen to play stays that of the generation."""
+    edited.configure_shares("vm-0")
+    edited.add_genomes(edited.gated(1))
+    edited.start_worker("vm-0", evaluator)
+    host = edited.start()
+    edited.wait_until(lambda: edited.is_claimed(1))
+    edited.kill(host)
+    host = edited.start()
+    edited.wait_until(lambda: edited.hosts_started() == 2)
+    edited.open_gate()
+
+    code, out = edited.wait_for_end(host)
+
+    assert code == 0, out
+    edited.assert_counted_once()
+    assert edited.outcomes("g000.json") == ["completed"]
+
+
 # ---------------------------------------------------------------------------------------------------- during a run
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from pipeline.control.operations import (
+    ArtifactList,
     EventPage,
     FarmEvent,
     GenerationPage,
@@ -17,7 +18,7 @@ from pipeline.control.operations import (
     SubmittedGenome,
     WorkerStatus,
 )
-from pipeline.errors import ConflictError, NotFoundError
+from pipeline.errors import ConflictError, NotFoundError, PipelineError
 
 
 class FarmInMemory:
@@ -29,7 +30,7 @@ class FarmInMemory:
         self.names = list(genomes)
         self.calls: list[str] = []
 
-    def last_fact(self) -> int:
+    def wait_for_fact(self, known: int, wait_s: float) -> int:
         return 1
 
     def project(self) -> ProjectStatus:
@@ -81,6 +82,12 @@ class FarmInMemory:
         page = self.genomes(number, after=after, limit=limit)
         return GenomePage(generation=7, items=page.items, next=after + len(page.items))
 
+    def artifacts(self, number: int, name: str) -> ArtifactList:
+        return ArtifactList(generation=number, genome=name, items=())
+
+    def artifact(self, number: int, name: str, attempt: str, file: str, *, bytes_max: int) -> bytes:
+        raise NotFoundError(f"attempt {attempt!r}: there is none")
+
     def explain(self, what: str, number: int | None = None) -> str:
         return f"{what}\n{self.text}"
 
@@ -95,6 +102,11 @@ class FarmInMemory:
     def submit(self, number: int, genomes: Sequence[SubmittedGenome]) -> list[SubmissionAnswer]:
         self.calls += [f"submit {genome.name} {genome.content.decode()}" for genome in genomes]
         return [SubmissionAnswer(name=genome.name, state=SubmissionState.ACCEPTED) for genome in genomes]
+
+    def submit_together(
+        self, number: int, requests: Sequence[Sequence[SubmittedGenome]]
+    ) -> Sequence[list[SubmissionAnswer] | PipelineError]:
+        return [self.submit(number, genomes) for genomes in requests]
 
     def cancel(self, number: int, name: str) -> None:
         raise ConflictError(f"{name}: it has joined; it is played to its end")

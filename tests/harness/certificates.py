@@ -6,7 +6,7 @@ from pathlib import Path
 
 import trustme
 
-from pipeline.ui.connections import TlsFiles
+from pipeline.ui.server_certificate import TlsFiles
 
 
 @dataclass(frozen=True)

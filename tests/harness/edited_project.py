@@ -6,9 +6,13 @@ Games that last until the test lets them end replace every wait for the right mo
 import json
 import subprocess
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from pipeline.core.facts import AttemptClaimed, Fact, HostStarted
+from pipeline.paths import LEDGER_FILE, ProjectPaths
+from pipeline.storage.ledger import Ledger
 from tests.harness.farm_project import CALLABLE, GAMES, Commands, FarmProject, games, running_attempt
 from tests.harness.games import game
 
@@ -73,6 +77,21 @@ class EditedProject(FarmProject):
     def versions(self, generation: int = 1) -> set[str]:
         """The column `evaluator` of the counted genomes."""
         return {row["evaluator"] for row in self.results(generation).values() if row["fitness"]}
+
+    def is_claimed(self, count: int) -> bool:
+        """Whether the host has seen that so many games have begun."""
+        return sum(isinstance(fact, AttemptClaimed) for fact in self._facts()) >= count
+
+    def hosts_started(self) -> int:
+        """How many hosts have opened the generation."""
+        return sum(isinstance(fact, HostStarted) for fact in self._facts())
+
+    def _facts(self) -> list[Fact]:
+        state = ProjectPaths(self.root).state
+        if not (state / LEDGER_FILE).exists():
+            return []
+        with closing(Ledger(state, read_only=True)) as ledger:
+            return [entry.fact for entry in ledger.entries()]
 
     def outcomes(self, genome: str, generation: int = 1) -> list[str]:
         """How the attempts at a genome ended."""

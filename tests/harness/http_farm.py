@@ -22,7 +22,8 @@ from pipeline.http_api.request_body import BodyMemory
 from pipeline.paths import ProjectPaths
 from pipeline.storage.audit_log import AuditLog
 from pipeline.storage.token_store import TokenStore
-from pipeline.ui.connections import TlsFiles, WebServer, listen
+from pipeline.ui.connections import WebServer, listen
+from pipeline.ui.server_certificate import ServerCertificate, TlsFiles
 from tests.harness.waiting import PATIENCE_S, eventually
 
 GENOME_BYTES_MAX = 1024 * 1024
@@ -131,7 +132,7 @@ def http_farm(
             audit,
             stopped.is_set,
         )
-        server = WebServer(interface.app, tls.context() if tls is not None else None, stopped.is_set)
+        server = WebServer(interface.app, ServerCertificate(tls) if tls is not None else None, stopped.is_set)
         listener = listen("127.0.0.1", 0)
         port = listener.getsockname()[1]
         thread = threading.Thread(target=server.run, args=(listener,))

@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -14,9 +15,12 @@ import trustme
 
 from pipeline import InputError, RemoteError
 from pipeline.remote import connect
+from pipeline.remote.artifacts import download
 from pipeline.remote.http_connections import ANSWER_BYTES_MAX, HttpConnections, Unreachable, tls_context
+from pipeline.remote.retry import Patience
+from pipeline.remote.server import Server
 from pipeline.remote.server_url import server_url
-from pipeline.ui.connections import TlsFiles
+from pipeline.ui.server_certificate import TlsFiles
 from tests.fakes.hostile_http import HostileHttp, answer, hostile_http
 from tests.harness.farm_project import FarmProject
 from tests.harness.http_farm import HttpFarm, http_farm
@@ -97,6 +101,36 @@ def test_answer_of_wrong_types_is_refused(body: object) -> None:
     ):
         evaluate(server.url)
     assert len(server.requests) == 1
+
+
+ATTEMPT = "g0007-0001-t1-a1-000000000000"
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [{"attempt": ATTEMPT, "name": "../../evil.txt", "size_bytes": 1}],
+        [{"attempt": ATTEMPT, "name": "/tmp/evil.txt", "size_bytes": 1}],
+        [{"attempt": ATTEMPT, "name": "nul", "size_bytes": 1}],
+        [{"attempt": "../../../other", "name": "evil.txt", "size_bytes": 1}],
+        [{"attempt": ATTEMPT, "name": "evil.txt", "size_bytes": 2**40}],
+        [{"attempt": ATTEMPT, "name": "evil.txt", "size_bytes": -1}],
+        [{"attempt": ATTEMPT, "name": f"evil-{number}.txt", "size_bytes": 1} for number in range(1000)],
+    ],
+    ids=["parents", "absolute", "reserved", "attempt", "large", "negative", "many"],
+)
+def test_server_chooses_no_path_for_artifacts(tmp_path: Path, items: list[dict[str, object]]) -> None:
+    """Nothing is fetched of a list that no server of this program sends."""
+    body = {"generation": 7, "genome": "a", "items": items}
+    with (
+        hostile_http(lambda _line, connection: connection.sendall(answer(body))) as server,
+        closing(HttpConnections(server_url(server.url), None, "")) as connections,
+    ):
+        asked = Server(server_url(server.url), connections, threading.Event())
+        with pytest.raises(RemoteError, match="artifacts than a game may leave"):
+            download(asked, 7, "a", tmp_path, Patience())
+        assert len(server.requests) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_compressed_answer_is_not_unpacked() -> None:

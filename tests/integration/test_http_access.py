@@ -33,7 +33,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpFarm]:
 
 def ask(client: httpx.Client, endpoint: ApiEndpoint, **options: object) -> httpx.Response:
     """A request for a generation that there is not."""
-    path = endpoint.path.format(number=999, name="g.json")
+    path = endpoint.path.format(number=999, name="g.json", worker="vm-3", attempt="g0999", file="a.txt")
     if endpoint.body_type:
         options["content"] = b'{"number": 0}'
         options["headers"] = {"Content-Type": endpoint.body_type}

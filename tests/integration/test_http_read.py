@@ -3,10 +3,14 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 
 import httpx
 import pytest
 
+from pipeline.control.operations import GenomePage
+from pipeline.control.project_operations import ProjectOperations
 from tests.harness.farm_project import FarmProject, games
 from tests.harness.http_farm import HttpFarm, http_farm, opened, problem, settled
 from tests.harness.waiting import eventually
@@ -174,6 +178,36 @@ def test_many_waiting_clients_do_not_block_others(farm: HttpFarm) -> None:
         assert all([item["name"] for item in page["items"]] == ["a.json"] for page in pages)
         assert sorted(took_s)[len(took_s) // 2] < 1.0
         client.post(f"/generations/{number}/stop")
+
+
+def test_clients_that_ask_the_same_share_one_answer(tmp_path: Path) -> None:
+    """However many wait for the next genome, it is read a few times only."""
+    project = FarmProject(tmp_path / "farm")
+    project.configure(workers=1)
+    operations = CountingOperations(project.root)
+    operations.open_project()
+    with closing(operations), http_farm(project.root, control=False, farm=operations) as farm:
+        with (
+            farm.client("control", limits=httpx.Limits(max_connections=40)) as client,
+            ThreadPoolExecutor(30) as threads,
+        ):
+            number = opened(client)
+            path, query = f"/generations/{number}/settled", {"wait_s": 25}
+            polls = [threads.submit(client.get, path, params=query) for _ in range(30)]
+            client.put(f"/generations/{number}/genomes/a.json", content=b"{}")
+            pages = [poll.result().json() for poll in polls]
+        assert all([item["name"] for item in page["items"]] == ["a.json"] for page in pages)
+        assert operations.pages < 15
+
+
+class CountingOperations(ProjectOperations):
+    """Counts the pages of results that are read."""
+
+    pages = 0
+
+    def settled(self, number: int, *, after: int = 0, limit: int = 1000, wait_s: float = 0.0) -> GenomePage:
+        self.pages += 1
+        return super().settled(number, after=after, limit=limit, wait_s=wait_s)
 
 
 def test_answers_do_not_wait_for_acknowledgements(client: httpx.Client) -> None:

@@ -209,7 +209,7 @@ class FailingOperations(ProjectOperations):
 
     error: PipelineError
 
-    def submit(self, number: int, genomes: object) -> list[SubmissionAnswer]:
+    def submit_together(self, number: int, requests: object) -> list[list[SubmissionAnswer] | PipelineError]:
         raise self.error
 
 
@@ -243,7 +243,7 @@ def test_defect_is_an_internal_error(tmp_path: Path) -> None:
     project.configure(workers=1)
 
     class Broken(ProjectOperations):
-        def submit(self, number: int, genomes: object) -> list[SubmissionAnswer]:
+        def submit_together(self, number: int, requests: object) -> list[list[SubmissionAnswer] | PipelineError]:
             raise ZeroDivisionError("secret of the program")
 
     broken = Broken(project.root)

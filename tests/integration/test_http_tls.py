@@ -12,11 +12,13 @@ import httpx
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.ui.connections import TlsFiles
+from pipeline.ui import server_certificate
+from pipeline.ui.server_certificate import TlsFiles
 from tests.harness.certificates import Authority, make_authority
 from tests.harness.farm_project import FarmProject
 from tests.harness.http_farm import HttpFarm, http_farm, received
 from tests.harness.source_tree import ROOT
+from tests.harness.waiting import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
@@ -90,6 +92,41 @@ def test_old_versions_are_refused(farm: HttpFarm, authority: Authority, version:
         context.minimum_version = context.maximum_version = good
         with socket.create_connection(("127.0.0.1", farm.port), timeout=10) as plain:
             context.wrap_socket(plain, server_hostname="127.0.0.1").close()
+
+
+def serial_number(farm: HttpFarm, authority: Authority) -> str:
+    """Of the certificate that a new connection gets."""
+    with (
+        socket.create_connection(("127.0.0.1", farm.port), timeout=10) as plain,
+        trusting(authority).wrap_socket(plain, server_hostname="127.0.0.1") as connection,
+    ):
+        found = connection.getpeercert()
+    assert found is not None
+    return str(found["serialNumber"])
+
+
+def test_renewed_certificate_is_used_without_a_restart(
+    project: FarmProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """New connections get it, others go on. Files that cannot be used keep the one before them, with one warning."""
+    monkeypatch.setattr(server_certificate, "RENEWAL_LOOK_S", 0.02)
+    authority = make_authority(tmp_path)
+    files = authority.files("127.0.0.1")
+    with (
+        http_farm(project.root, control=False, tls=files) as farm,
+        farm.client("", verify=trusting(authority)) as client,
+    ):
+        first = serial_number(farm, authority)
+        assert client.get("/health").status_code == 200
+        files.certificate.write_text("no certificate")
+        assert eventually(lambda: "the one before it stays" in caplog.text)
+        assert serial_number(farm, authority) == first
+
+        authority.files("127.0.0.1")  # the same files with another certificate and key
+
+        assert eventually(lambda: serial_number(farm, authority) != first)
+        assert client.get("/health").status_code == 200
+    assert caplog.text.count("the one before it stays") == 1
 
 
 def test_plain_request_to_tls_port_is_not_answered(farm: HttpFarm) -> None:

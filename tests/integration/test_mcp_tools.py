@@ -237,6 +237,34 @@ def test_calls_that_wait_delay_no_other_one() -> None:
     play(story, farm)
 
 
+class QuietFarm(FarmInMemory):
+    """Nothing happens in it for three looks."""
+
+    looks = 0
+
+    def events(self, *, after: int = 0, limit: int = 100, wait_s: float = 0.0) -> EventPage:
+        self.looks += 1
+        return super().events() if self.looks > 3 else EventPage(items=[], next=1)
+
+
+@modes
+def test_call_that_waits_says_how_long(mode: str) -> None:
+    """To a client that asks for progress, until there is something."""
+    told = list[tuple[float, float | None]]()
+
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        told.append((progress, total))
+        assert message and message.isprintable()
+
+    async def story(client: Client) -> None:
+        result = await client.call_tool("list_events", {"wait_s": 60}, progress_callback=note)
+        assert not result.is_error
+        assert [total for _progress, total in told] == [60, 60, 60]
+        assert [progress for progress, _total in told] == sorted(progress for progress, _total in told)
+
+    play(story, QuietFarm(), mode=mode)
+
+
 @pytest.mark.parametrize(
     ("arguments", "found"),
     [

@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from pipeline.cli import main
-from pipeline.ui.connections import TlsFiles
+from pipeline.ui.server_certificate import TlsFiles
 from tests.harness.http_farm import http_farm
 from tests.harness.source_tree import ROOT
 

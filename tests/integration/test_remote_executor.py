@@ -1,7 +1,8 @@
-"""Calls of Python functions on a farm elsewhere: numbers come back, exactly, and nothing else."""
+"""Calls of Python functions on a farm elsewhere: their values come back equal and of the same types."""
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,8 +23,13 @@ environment.set.PYTHONPATH = '{ROOT}'"""
 
 
 @pytest.fixture(scope="module")
-def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RemoteFarm]:
-    project = FarmProject(tmp_path_factory.mktemp("calls") / "farm")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("calls") / "farm"
+
+
+@pytest.fixture(scope="module")
+def farm(root: Path) -> Iterator[RemoteFarm]:
+    project = FarmProject(root)
     project.configure(workers=2, evaluator=CALLS, failures_max=1)
     with http_farm(project.root) as served, connect(served.url, token=served.secret("control")) as farm:
         yield farm
@@ -43,11 +49,61 @@ def test_numbers_come_back_exactly(farm: RemoteFarm) -> None:
         assert executor.workers == 2
 
 
-@pytest.mark.parametrize("value", [(1.0,), [1.0], "1", None, True, math.inf, math.nan, 2**53 + 1, 1j], ids=repr)
-def test_other_values_are_refused_where_they_are_made(farm: RemoteFarm, value: object) -> None:
-    """A part of them would be a wrong value."""
-    with open_remote_executor(farm) as executor, pytest.raises(EvaluationFailed, match="cannot come back"):
-        executor.submit(given, value).result()
+def test_values_come_back_with_their_types(farm: RemoteFarm) -> None:
+    """Those that are not a finite float travel as artifacts."""
+    values = [1, True, None, "text", b"bytes", (1.0, 2), [1.0, [2]], {"a": 1, 2: (3,)}, 1j, math.inf, 2**70]
+    with open_remote_executor(farm) as executor:
+        found = list(executor.map(given, values))
+        array = executor.submit(squares, 5).result()
+    assert (found, [*map(type, found)]) == (values, [*map(type, values)])
+    assert (array[0].tolist(), str(array[0].dtype), array[1]) == ([0, 1, 4, 9, 16], "int64", 5)
+
+
+def squares(count: int) -> Any:
+    import numpy
+
+    return numpy.arange(count, dtype="int64") ** 2, count
+
+
+def test_value_that_cannot_travel_is_refused_where_it_is_made(farm: RemoteFarm) -> None:
+    with open_remote_executor(farm) as executor, pytest.raises(EvaluationFailed, match="cannot be returned"):
+        executor.submit(given, object).result()
+
+
+def test_value_that_was_pruned_is_missing(farm: RemoteFarm, root: Path) -> None:
+    """A program that goes on with its generation is told, and what is a float still comes back."""
+    with open_remote_executor(farm) as executor:
+        assert list(executor.map(given, [(1,), 2.0])) == [(1,), 2.0]
+    number = farm.generation
+    for value in (root / "results").glob(f"gen-{number:04d}/attempts/*/files/*"):
+        value.unlink()
+    with open_remote_executor(farm, generation=number) as again:
+        missing, kept = again.submit(given, (1,)), again.submit(given, 2.0)
+        assert kept.result() == 2.0
+        with pytest.raises(EvaluationFailed, match="not kept"):
+            missing.result()
+
+
+class Counted:
+    """A value that changes when it is pickled."""
+
+    def __init__(self) -> None:
+        self.pickled = 0
+
+    def __getstate__(self) -> dict[str, int]:
+        self.pickled += 1
+        return self.__dict__
+
+
+def pickled_times(value: Counted) -> int:
+    return value.pickled
+
+
+def test_shared_value_is_pickled_once(farm: RemoteFarm) -> None:
+    """So all calls get it as it was."""
+    with open_remote_executor(farm) as executor:
+        value = executor.shared(Counted())
+        assert list(executor.map(pickled_times, [value] * 3)) == [1, 1, 1]
 
 
 def test_failed_call_may_have_a_value(farm: RemoteFarm) -> None:

@@ -35,7 +35,7 @@ parameters = { wait_s = 0.1 }
 """
 OPEN = """
 [[operations]]
-include-operation-id = ["generation", "genomes", "submit", "genome", "put_genome", "cancel", "settled"]
+include-operation-id = ["generation", "genomes", "submit", "genome", "put_genome", "cancel", "settled", "artifacts"]
 parameters = {{ "path.number" = {number} }}
 """
 

@@ -138,7 +138,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "pipeline.control": (
         "inbox_agent.identity",
+        "inbox_agent.protocol.files",
         "inbox_agent.protocol.layout",
+        "inbox_agent.protocol.local_files",
         "inbox_agent.system.atomic_file",
         "pipeline.config",
         "pipeline.core",

@@ -101,6 +101,7 @@ INTERNAL = {
     "pipeline.remote.generation._CONFLICTS_MAX",
     "pipeline.remote.generation._FINISHED_PAUSE_MAX_S",
     "pipeline.remote.http_connections._CONNECTIONS_MAX",
+    "pipeline.remote.name_lookup.ADDRESSES_MAX",
     "pipeline.remote.problems.REASON_CHARS_MAX",
     "pipeline.remote.retry._DOUBLINGS_MAX",
     "pipeline.service.definition._SLUG_MAX",

@@ -16,6 +16,7 @@ from pipeline.core.runs import (
     closing_facts,
     evaluator_differs,
     generation_number,
+    is_begun,
     joining_facts,
     opening_facts,
     parse_generation,
@@ -200,6 +201,19 @@ def test_accepted_evaluator_withdraws_what_was_issued_for_the_other_one() -> Non
 
     assert [fact.attempt for fact in facts_of(facts, f.AttemptEnded)] == [attempt]
     assert farm.evaluator_version == OTHER_EVALUATOR.evaluator_version
+
+
+def test_generation_has_begun_when_a_game_has() -> None:
+    """What was only issued can be played by any evaluator."""
+    farm, attempt = opened("a"), "g0001-0001-t1-a1-000000000000"
+    assert not is_begun(farm)
+    farm.evolve(f.AttemptIssued(attempt=attempt, genome=1, trial=1, number=1, worker="w0", epoch=1, publication=1), 0.0)
+    assert not is_begun(farm)
+    farm.evolve(f.AttemptClaimed(attempt=attempt), 0.0)
+    assert is_begun(farm)
+    other = opened("a")
+    complete(other)
+    assert is_begun(other)
 
 
 def test_fresh_opens_next_run() -> None:
