@@ -49,6 +49,12 @@ CASES: dict[str, tuple[tuple[str, ...], int]] = {
     "token revoke": (("missing",), BAD_INPUT),
     "agent bundle": (("--out", "bundle", "--embed", "missing.zip"), BAD_INPUT),
     "agent verify": ((".", "--allowed-signers", "pipeline.toml"), BAD_INPUT),
+    "worker list": ((), OK),
+    "worker add": (("w9", "--share", "elsewhere"), OK),
+    "worker drain": (("local-0",), OK),
+    "worker return": (("local-0",), OK),
+    "worker restart": (("local-0",), OK),
+    "worker remove": (("local-0",), BAD_INPUT),
     **{
         f"vm {name}": (("--game-folder", "C:/game") if name == "check-template" else (), BAD_INPUT)
         for name in (
