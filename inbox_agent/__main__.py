@@ -95,7 +95,9 @@ def _pilot(args: argparse.Namespace, ending: contextlib.ExitStack) -> Pilot:
     pilot = Pilot(Path(args.join), args.name)
     args.share, args.foreign_disk = str(pilot.share), True
     if not args.state:
-        args.state = ending.enter_context(tempfile.TemporaryDirectory(prefix="inbox-agent-"))
+        args.state = ending.enter_context(
+            tempfile.TemporaryDirectory(prefix="inbox-agent-", ignore_cleanup_errors=True)
+        )
     return pilot
 
 

@@ -20,7 +20,6 @@ from pathlib import Path
 
 from inbox_agent.protocol.layout import INBOX, OUTBOX, Kind, attempt_of
 from inbox_agent.settings import SettingsError
-from inbox_agent.system.atomic_file import replace_file
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +39,7 @@ class Pilot:
         Raises:
             SettingsError: there is no such folder, or it cannot be written, or the name cannot be used.
         """
-        self.name = name or _new_name()
+        self.name, self._keeps_share = name or _new_name(), bool(name)
         if _NO_NAME_CHARS.search(self.name) or len(self.name) > _NAME_CHARS_MAX or self.name[0] in "-_":
             raise SettingsError(f"--name {self.name}: letters, digits, - and _ only, at most {_NAME_CHARS_MAX}")
         if not folder.is_dir():
@@ -56,8 +55,10 @@ class Pilot:
         """Describes the worker, so that the host lets it join. Raises SettingsError."""
         content = f'share = "{self.name}"\nlease_s = {LEASE_S:g}\n'
         try:
-            replace_file(self._description, content.encode())
-            self._description.chmod(0o644)  # whatever the mask is: the host refuses a file that others may write
+            staged = self._description.with_name(f".{self.name}.new")
+            staged.write_bytes(content.encode())
+            staged.chmod(0o644)  # before it is seen, whatever the mask is: the host refuses what others may write
+            staged.replace(self._description)
         except OSError as error:
             raise SettingsError(f"{self._description}: {error.strerror}") from error
         log.info("joins as %s", self.name)
@@ -73,9 +74,8 @@ class Pilot:
         return True
 
     def leave(self) -> None:
-        """Waits until the host has collected what it answered, then takes description and share away.
-
-        If no host collects it, both stay for the next one.
+        """Waits until the host has collected what it answered, then takes its description away, and its share if no
+        other pilot will have that name. If no host collects it, both stay for the next one.
         """
         waited_s = 0.0
         while self.is_wanted() and (left := self._answers()):
@@ -86,7 +86,8 @@ class Pilot:
             waited_s += _LOOK_S
         with contextlib.suppress(OSError):
             self._description.unlink(missing_ok=True)
-        shutil.rmtree(self.share, ignore_errors=True)
+        if not self._keeps_share:  # one of that name that is started again must find what the host knows of it
+            shutil.rmtree(self.share, ignore_errors=True)
         log.info("%s has left", self.name)
 
     def _answers(self) -> int:

@@ -2,7 +2,7 @@
 # Pilots of a project on the cluster's common disk: each task of the array is one worker, which joins the project,
 # plays what its host gives it, and leaves when the job is cancelled or its time is over. In the project folder:
 #
-#     mkdir workers
+#     mkdir -m 755 workers
 #     sbatch --array=1-32 pilots.sh
 #     pipeline watch
 #

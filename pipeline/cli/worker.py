@@ -15,6 +15,7 @@ from pipeline.control.worker_control import WorkerControl
 from pipeline.errors import ExitCode
 from pipeline.inspection.project_reader import ProjectReader
 from pipeline.paths import ProjectPaths
+from pipeline.storage.ledger import has_ledger
 from pipeline.views.text_table import format_table
 
 _LOOK_S = 0.5
@@ -61,8 +62,11 @@ def add_worker(name: str, share: str, queue_depth: int | None, account: str, sec
     """
     where = share if share.replace("\\", "/").startswith("//") else str(Path(share).absolute())
     given = {"share": where, "queue_depth": queue_depth, "account": account, "secret": secret}
+    loses_local = load_config(root, check=False).local.workers is None and not ProjectPaths(root).workers.exists()
     path = WorkerControl(root).add(name, {key: value for key, value in given.items() if value})
     click.echo(f"{name} is added: {path}")
+    if loses_local:
+        click.echo("from the next start on local workers play only if `workers` under [local] says how many")
     return ExitCode.OK
 
 
@@ -131,19 +135,21 @@ def remove_worker(name: str, now: bool, root: Path) -> int:
 
 def _wait_until_idle(root: Path, name: str) -> None:
     """Waits until a host that runs has taken the worker's queue back and its game is over; at once without a host."""
+    if not has_ledger(ProjectPaths(root).state):
+        return  # nothing was played yet
     pause = threading.Event()
-    while holds_work(root, name):
-        pause.wait(_LOOK_S)
-
-
-def holds_work(root: Path, name: str) -> bool:
-    """Whether a host that runs has given attempts to a worker, or has not drained it yet."""
     with ProjectReader(root) as reader:
-        playing = reader.playing()
-        if playing is None:
-            return False
-        worker = reader.farm(playing).workers.get(name)
-        return worker is not None and (bool(worker.wanted) or not worker.drained)
+        while _holds_work(reader, name):
+            pause.wait(_LOOK_S)
+
+
+def _holds_work(reader: ProjectReader, name: str) -> bool:
+    """Whether a host that runs has given attempts to a worker, or has not drained it yet."""
+    playing = reader.playing()
+    if playing is None:
+        return False
+    worker = reader.farm(playing).workers.get(name)
+    return worker is not None and (bool(worker.wanted) or not worker.drained)
 
 
 def _drained(is_drained: bool) -> str:

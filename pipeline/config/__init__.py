@@ -5,6 +5,7 @@ Not here: the tables of machines (`machine_tables`), the `[limits]` table (`core
 (`inbox_agent.settings`).
 """
 
+import contextlib
 import json
 import math
 import ntpath
@@ -334,7 +335,11 @@ def load_config(root: Path, *, check: bool = True) -> Config:
         raise ConfigError(str(error)) from error
     described = description_files(ProjectPaths(root).workers)
     if described is not None:
-        config = with_described(config, [described_worker(path).table for path in described], root)
+        tables = []
+        for path in described:
+            with contextlib.suppress(FileNotFoundError):  # a pilot has just left
+                tables.append(described_worker(path).table)
+        config = with_described(config, tables, root)
     return checked(config, str(path), awaits_workers=described is not None) if check else config
 
 
@@ -346,7 +351,10 @@ class DescribedWorker(ConfigTable, frozen=True, kw_only=True):
 
 
 def described_worker(path: Path, name: str = "") -> DescribedWorker:
-    """The worker that a file describes; by default the file's name is the worker's. Raises ConfigError."""
+    """The worker that a file describes; by default the file's name is the worker's.
+
+    Raises ConfigError, and FileNotFoundError: it was removed meanwhile.
+    """
     try:
         table = {"name": name or path.stem, **read_description(path)}
         lease = {"lease_s": table.pop("lease_s")} if "lease_s" in table else {}

@@ -46,12 +46,15 @@ def read_description(path: Path) -> dict[str, Any]:
     relative to the file's folder.
 
     Raises:
+        FileNotFoundError: it was removed meanwhile.
         SettingsError: it is no TOML.
         ConfigError: it cannot be used, or others may write it.
     """
     try:
         _refuse_unsafe(path)
         table = read_table(path)
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     if "name" in table:

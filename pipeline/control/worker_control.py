@@ -12,6 +12,7 @@ from pipeline.config import Config, described_worker, load_config, with_describe
 from pipeline.config.worker_descriptions import SUFFIX
 from pipeline.errors import ConflictError, InputError, NotFoundError, disk_errors
 from pipeline.paths import ProjectPaths
+from pipeline.storage.site_workers import read_site_workers
 from pipeline.storage.worker_request_files import WorkerRequestFiles
 
 
@@ -46,7 +47,8 @@ class WorkerControl:
             NotFoundError: there is no such worker. ConflictError: it has no machine.
         """
         config = self._configured(name)
-        if name not in (*config.local_names(), *config.machine_of()):
+        with_machine = (*config.local_names(), *config.machine_of(), *read_site_workers(self._paths))
+        if name not in with_machine:
             raise ConflictError(f"{name} has no machine that could be restarted from here; restart its agent there")
         self._requests.ask_restart(name)
 
@@ -57,7 +59,7 @@ class WorkerControl:
             ConflictError: there is one of that name. InputError: it cannot be used as described.
         """
         config = load_config(self._root, check=False)
-        if name.lower() in (known.lower() for known in config.worker_names()):
+        if name.lower() in (known.lower() for known in self._names(config)):
             raise ConflictError(f"there is a worker {name} already; choose another name")
         path = self._path(name)
         if path.name != f"{name}{SUFFIX}" or name.startswith("."):
@@ -67,6 +69,7 @@ class WorkerControl:
         with disk_errors(path):
             path.parent.mkdir(mode=0o755, exist_ok=True)
             replace_file(trial, "".join(lines).encode())
+            trial.chmod(0o600 if table.get("secret") else 0o644)  # whatever the mask is: others may not write it
             try:
                 with_described(config, [described_worker(trial, name=name).table], self._root)
                 trial.replace(path)
@@ -79,6 +82,7 @@ class WorkerControl:
         config = self._configured(name)
         if not self._path(name).is_file():
             where = "[local] workers" if name in config.local_names() else "a [[worker]] table"
+            where = where if name in config.worker_names() else "[sites], or belongs to a site"
             raise ConflictError(f"{name} stands in {where} of pipeline.toml; take it out there, or drain it")
 
     def remove(self, name: str) -> None:
@@ -91,9 +95,12 @@ class WorkerControl:
     def _path(self, name: str) -> Path:
         return self._paths.workers / f"{name}{SUFFIX}"
 
+    def _names(self, config: Config) -> list[str]:
+        return [*config.worker_names(), *read_site_workers(self._paths)]
+
     def _configured(self, name: str) -> Config:
         config = load_config(self._root, check=False)
-        if name not in config.worker_names():
-            known = ", ".join(config.worker_names()) or "none"
+        if name not in self._names(config):
+            known = ", ".join(self._names(config)) or "none"
             raise NotFoundError(f"{name}: no worker of that name; there are {known}")
         return config

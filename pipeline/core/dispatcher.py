@@ -79,11 +79,10 @@ def stuck_reason(farm: Farm, workers: int) -> str:
     if farm.finished or not farm.open_trials:
         return ""
     usable = farm.usable()
-    if not farm.workers or any(worker.drained for worker in usable):
-        return ""  # one may join, or the user may let it play again
-    if not usable:
+    may_return = not farm.workers or any(worker.drained for worker in usable)  # one may also join
+    if not usable and not may_return:
         return f"every worker is out ({_reasons([*farm.workers.values()])})"
-    if all(worker.state is WorkerState.UNFIT for worker in usable):
+    if not may_return and all(worker.state is WorkerState.UNFIT for worker in usable):
         return f"no worker can play: {_reasons(usable)}"
     first = max(5, 2 * workers)
     settled = farm.since_start.settled

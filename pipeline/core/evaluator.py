@@ -32,7 +32,8 @@ def check_evaluator(tx: Transaction, scan: ShareScan, deployments: Deployments) 
     if heartbeat is None or not seen.new_heartbeats or not tx.farm.open_trials:
         return
     idle = heartbeat.state is AgentState.IDLE
-    if not tx.farm.evaluator_version and idle and heartbeat.evaluator and not tx.farm.allows_any_evaluator:
+    is_asked = not (tx.farm.evaluator_version or tx.farm.allows_any_evaluator or worker.drained)
+    if is_asked and idle and heartbeat.evaluator:
         tx.add(EvaluatorFixed(version=heartbeat.evaluator, worker=worker.name))
     if deployments.awaited(tx.farm, tx.observed, tx.limits, worker) is not None:
         return  # it is about to get what the generation is played with

@@ -116,6 +116,7 @@ class Transaction:
 
     def remove_worker(self, worker: str, reason: str) -> None:
         """Removes a worker, which holds nothing, from the farm."""
+        assert not self.farm.workers[worker].wanted, worker
         self.add(WorkerLeft(worker=worker, reason=reason))
         self._settle_new_poison()
 

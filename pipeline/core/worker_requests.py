@@ -65,7 +65,8 @@ def carry_out_requests(tx: Transaction, asked: WorkerRequests) -> None:
             continue
         if (worker.name in asked.drained) is not worker.drained:
             (_return if worker.drained else _drain)(tx, worker)
-        if worker.name in asked.restart and not restart_problem(worker, tx.observed.workers[worker.name]):
+        seen = tx.observed.workers[worker.name]
+        if worker.name in asked.restart and _has_looked(seen) and not restart_problem(worker, seen):
             _restart(tx, worker)
 
 
@@ -79,6 +80,11 @@ def restart_problem(worker: Worker, seen: ObservedWorker) -> str:
     if seen.at_rest or seen.woken_at is not None:
         return f"the machine of {worker.name} is at rest, or is just being woken"
     return f"the machine of {worker.name} is busy with another action" if machine.busy else ""
+
+
+def _has_looked(seen: ObservedWorker) -> bool:
+    """Whether this host knows what an earlier agent has left on the share, or cannot know before a restart."""
+    return seen.scanned or (seen.machine is not None and seen.machine.boots and bool(seen.unknown))
 
 
 def _drain(tx: Transaction, worker: Worker) -> None:

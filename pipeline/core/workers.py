@@ -99,11 +99,9 @@ class FarmWorkers:
         worker.reset()
 
     def _worker_left(self, fact: f.WorkerLeft) -> None:
+        # It may hold attempts of a generation that was not played when it left: the next run of that withdraws them.
         worker = self.find(fact.worker)
-        if worker.wanted:
-            raise IllegalFact(f"{worker.name} left while it holds {min(worker.wanted)}")
         worker.left_published.clear()
-        worker.given_up.clear()
         self.current.pop(worker.name, None)
         self.retired[worker.name] = worker
 

@@ -75,7 +75,10 @@ def evaluators(host: Host, workers: Collection[str]) -> list[WorkerEvaluator]:
     """What each of these workers has, as far as this host has seen it."""
     found = []
     for name in workers:
-        seen, worker = host.loop.observed.workers[name], host.farm.worker(name)
+        seen, worker = host.loop.observed.workers.get(name), host.farm.worker(name)
+        if seen is None:
+            found.append(WorkerEvaluator(name, "", "has left", has_it=False, is_final=True))
+            continue
         wanted = host.loop.deployments.newest(name)
         if seen.heartbeat is None:
             problem = worker.reason or seen.unknown or seen.heartbeat_problem or "its agent is silent"

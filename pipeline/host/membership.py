@@ -4,6 +4,7 @@ Owns: when descriptions and requests are read, and that one that cannot be used 
 Not here: what the core makes of it (`core.worker_requests`), how a worker is reached (`worker_links`).
 """
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -15,7 +16,7 @@ from pipeline.config import Config, DescribedWorker, described_worker, with_desc
 from pipeline.config.worker_descriptions import SUFFIX, description_files
 from pipeline.core.facts import Fact, RecoveryStarted, WorkerLeft
 from pipeline.core.worker_requests import ASKED_FOR, WorkerRequests, restart_problem
-from pipeline.errors import ConfigError, disk_errors
+from pipeline.errors import ConfigError
 from pipeline.host.control_loop import ControlLoop
 from pipeline.host.worker_links import WorkerLinks
 from pipeline.paths import ProjectPaths
@@ -90,9 +91,13 @@ class Membership:
             if isinstance(fact, WorkerLeft):
                 self._links.disconnect(fact.worker)
                 del self._joined[fact.worker]
+                if fact.reason == REMOVED:
+                    self._requests.give_back(fact.worker)  # another one of that name is not drained
                 log.info("%s: left, %s", fact.worker, fact.reason)
             elif isinstance(fact, RecoveryStarted) and fact.reason == ASKED_FOR:
                 self._requests.note_restart(fact.worker)
+                asked = self._loop.requests
+                self._loop.requests = dataclasses.replace(asked, restart=asked.restart - {fact.worker})
 
     # ---------------------------------------------------------------------------------------------------- descriptions
 
@@ -104,12 +109,15 @@ class Membership:
             self._refuse(self._folder.name, str(error))
             return
         self._refused.pop(self._folder.name, None)
-        for path, stamp in files.items():
+        for path, stamp in list(files.items()):
             if self._files.get(path) != stamp:
                 try:
                     self._wanted[path.stem] = described_worker(path)
+                except FileNotFoundError:
+                    del files[path]  # it was removed since the folder was listed
                 except ConfigError as error:
                     self._refuse(path.stem, str(error))
+                    files[path] = ()  # it is read again: its rights may be corrected
         for path in self._files.keys() - files.keys():
             self._wanted.pop(path.stem, None)
             self._refused.pop(path.stem, None)
@@ -122,17 +130,28 @@ class Membership:
             if worker is None or worker.lease_s is None or farm_worker.wanted:
                 continue
             silence_s = self._loop.observed.silence_s(name)
-            if silence_s > worker.lease_s:
-                path = self._folder / f"{name}{SUFFIX}"
-                log.warning("%s: silent for %.0f s, its lease is over; %s is removed", name, silence_s, path)
-                with disk_errors(path):
-                    path.unlink(missing_ok=True)
-                self._wanted.pop(name)
-                self._files.pop(path, None)
+            # A share that cannot be read says nothing about its agent, unless it is gone.
+            is_known = self._loop.observed.workers[name].readable or not Path(worker.table.place).is_dir()
+            if is_known and silence_s > worker.lease_s:
+                self._forget(name, silence_s)
+
+    def _forget(self, name: str, silence_s: float) -> None:
+        path = self._folder / f"{name}{SUFFIX}"
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            self._refuse(name, f"{path}: its lease is over, and it cannot be removed: {error.strerror}")
+            return
+        log.warning("%s: silent for %.0f s, its lease is over; %s is removed", name, silence_s, path)
+        self._wanted.pop(name)
+        self._files.pop(path, None)
 
     def _join(self, worker: DescribedWorker) -> list[Fact]:
         name = worker.table.name
-        if name in self._joined or not self._links.can_connect(name):
+        if name in self._joined:
+            return []
+        if not self._links.can_connect(name):
+            self._refuse(name, f"{name}: a worker of that name stands in pipeline.toml, or is still being removed")
             return []
         if name.lower() in {other.lower() for other in self._on_sites}:
             self._refuse(name, f"{name}: a worker on a site has this name; describe it under another one")

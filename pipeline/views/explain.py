@@ -150,7 +150,6 @@ def explain_worker(farm: Farm, name: str, history: Iterable[DatedFact]) -> list[
     lines = [
         f"{name} {state}{why}; {following}.",
         *(["It is drained: it gets no more work until `pipeline worker return`."] if worker.drained else []),
-        *(["It is no longer a worker of this farm."] if name not in farm.workers else []),
         f"Its share is in epoch {worker.epoch}. In this generation it was given {len(mine)} attempts"
         + (f": {', '.join(ends)}." if ends else "."),
     ]

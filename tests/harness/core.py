@@ -11,7 +11,7 @@ from typing import Any
 from inbox_agent.protocol.layout import AgentRecord, AgentState, HostRecord, Outcome, ResultRecord
 from pipeline.core.deployment import NO_DEPLOYMENTS
 from pipeline.core.dispatcher import decide
-from pipeline.core.facts import Fact, GenomeAdded, HostStarted, RunOpened, RunSettings, Settlement
+from pipeline.core.facts import Fact, GenomeAdded, HostStarted, RunOpened, RunSettings, Settlement, WorkerLeft
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.model import Attempt, TrialState, WorkerState
@@ -123,6 +123,9 @@ class CoreHarness:
         self.now += seconds
         tx = self.decide([*self.farm.workers] if scan else [], sweep=sweep, full=full)
         self.facts += [(fact, self.now) for fact in tx.facts]
+        for fact in tx.facts:
+            if isinstance(fact, WorkerLeft):
+                self.observed.dismiss(fact.worker)
         for action in plan(self.farm, self.observed, self.limits, self.farm.workers, self.deployments):
             self._perform(action)
         self.check_invariants()

@@ -83,6 +83,16 @@ def test_pending_reason_without_usable_worker() -> None:
     assert reason_of(fresh, trial_of(fresh, 1)) is PendingReason.ALL_WORKERS_OUT
 
 
+def test_pending_reason_while_workers_are_drained_or_have_left() -> None:
+    """The user has taken them away for a while, or none has joined yet."""
+    core = CoreHarness("w0", genomes=1)
+    core.record(f.WorkerDrained(worker="w0"))
+    assert reason_of(core, trial_of(core, 1)) is PendingReason.ALL_WORKERS_DRAINED
+    core.record(f.WorkerLeft(worker="w0", reason="removed"))
+
+    assert reason_of(core, trial_of(core, 1)) is PendingReason.NO_WORKERS
+
+
 def test_pending_reason_of_run_alone_trial() -> None:
     core = ready_core(genomes=3)
     trial_of(core, 3).run_alone = True

@@ -7,14 +7,17 @@ import pytest
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core import facts as f
 from pipeline.core.dispatcher import stuck_reason
-from pipeline.core.facts import RecoveryAction
+from pipeline.core.facts import Entry, RecoveryAction
 from pipeline.core.farm import Farm
 from pipeline.core.limits import Limits
 from pipeline.core.model import WorkerState
 from pipeline.core.observation import MachineState, MachineStatus
 from pipeline.core.queues import room_for_trials
+from pipeline.core.requests import scan_request
+from pipeline.core.runs import replay, withdrawals
 from pipeline.core.worker_requests import WorkerRequests, restart_problem, restored_workers
-from tests.harness.core import FARM, CoreHarness, FakeShare, facts_of
+from pipeline.views.progress import measure_progress
+from tests.harness.core import FARM, SETTINGS, VERSION, CoreHarness, FakeShare, facts_of, replace_struct
 
 pytestmark = pytest.mark.rules
 
@@ -23,6 +26,11 @@ MACHINE = MachineStatus(MachineState.RUNNING, tuple(RecoveryAction), boots=True,
 
 def drained(*workers: str) -> WorkerRequests:
     return WorkerRequests(drained=frozenset(workers))
+
+
+def states(core: CoreHarness) -> list[str]:
+    """The states of the workers, as every display shows them."""
+    return [row.state for row in measure_progress(core.farm, core.observed, core.now).workers]
 
 
 def with_machines(*workers: str, genomes: int = 4, limits: Limits | None = None) -> CoreHarness:
@@ -47,6 +55,7 @@ def test_drained_worker_plays_on_and_its_queue_goes_to_others() -> None:
     assert core.farm.attempts[queued].outcome is Outcome.WITHDRAWN
     assert core.farm.attempts[queued].reason == "w0 is drained"
     assert [*core.farm.workers["w0"].wanted] == [playing]
+    assert states(core) == ["draining", "idle"]
     core.publish_result(playing)
     core.play_all()
     assert core.farm.attempts[playing].outcome is Outcome.COMPLETED
@@ -74,6 +83,7 @@ def test_drained_worker_gets_no_work_until_it_returns() -> None:
     core.restart_host()
     core.run(5)
     assert core.farm.attempts == {}
+    assert states(core) == ["drained"]
     assert stuck_reason(core.farm, 1) == ""
 
     core.requests = drained()
@@ -372,3 +382,69 @@ def test_next_host_has_the_workers_that_are_configured_then() -> None:
     assert [*farm.retired] == ["w0", "w2"]
     again = f.EpochRaised(worker="w0", epoch=2, reason="the worker has joined again")
     assert facts == [again, f.WorkerJoined(worker="w0")]
+
+
+def test_generation_that_was_stopped_can_be_opened_after_a_worker_left_in_another_one() -> None:
+    """What the worker held there is withdrawn by the next run of that generation."""
+    core = CoreHarness("w0", "w1", genomes=4)
+    core.run_until_ready()
+    held = [*core.farm.workers["w1"].wanted]
+    entries = [Entry(seq, at, 1, 1, fact) for seq, (fact, at) in enumerate(core.facts, 1)]
+    entries.append(Entry(len(entries) + 1, core.now, 2, 1, f.WorkerLeft(worker="w1", reason="removed")))
+    farm = Farm(FARM, ["w0", "w1"])
+    replay(entries, farm, 1)
+    restored_workers(farm, ["w0"])
+
+    assert [*farm.workers] == ["w0"]
+    assert [fact.attempt for fact in withdrawals(farm, "no longer configured", farm.retired)] == held  # type: ignore[attr-defined]
+
+
+def test_result_of_a_worker_that_left_is_read_with_its_files_when_it_is_back() -> None:
+    """It may count, so its log and artifacts are asked for."""
+    core = CoreHarness("w0", "w1", genomes=4)
+    core.run_until_ready()
+    attempt = core.claim("w1")
+    core.requests = WorkerRequests(leaving={"w1": "removed"})
+    core.tick()
+    core.requests = WorkerRequests()
+    core.join("w1")
+
+    assert attempt in scan_request(core.farm, core.observed, "w1", full=True).wanted
+
+
+def test_drained_worker_does_not_hide_a_broken_evaluator() -> None:
+    """Every trial fails on the others, and the run ends as it would without it."""
+    core = CoreHarness("w0", "w1", genomes=12)
+    core.run_until_ready()
+    core.requests = drained("w1")
+    core.tick()
+    while len(core.farm.settled) == 0 or core.farm.settled.total() < 8:
+        for attempt in list(core.farm.workers["w0"].wanted):
+            core.publish_result(attempt, Outcome.FAILED, reason="it crashed")
+        core.tick()
+
+    assert stuck_reason(core.farm, 2) != ""
+
+
+def test_drained_worker_does_not_decide_about_the_evaluator() -> None:
+    """It may just be updated to another one."""
+    core = CoreHarness("w0", "w1", settings=replace_struct(SETTINGS, evaluator_version=""))
+    core.requests = drained("w0")
+    core.shares["w0"].evaluator = "another"
+    facts = core.run(3)
+
+    assert facts_of(facts, f.EvaluatorFixed) == [f.EvaluatorFixed(version=VERSION, worker="w1")]
+
+
+def test_restart_waits_until_the_share_was_read() -> None:
+    """An agent that starts before would clean up what the one before it has left."""
+    core = with_machines("w0")
+    core.machines = {"w0": replace(MACHINE, boots=False)}
+    core.shares["w0"].unknown = "not reached yet"
+    core.requests = WorkerRequests(restart=frozenset({"w0"}))
+    core.run(2)
+    assert core.machine_actions == []
+
+    core.shares["w0"].unknown = ""
+    core.run(2)
+    assert core.machine_actions[0].recovery is RecoveryAction.REBOOT

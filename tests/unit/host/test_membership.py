@@ -1,6 +1,7 @@
 """Which workers a host has: descriptions that come, change and go, and requests that cannot be carried out."""
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,28 @@ def test_silent_pilot_is_forgotten_when_its_lease_is_over(
         host.look()
     assert not path.exists()
     assert "its lease is over" in caplog.text
+
+
+def test_corrected_rights_are_noticed(host: MembershipHarness) -> None:
+    """Neither size nor time of the file has changed with them."""
+    path = host.describe("p1", 'share = "p1"\n')
+    path.chmod(0o666)
+    if os.name != "nt":
+        assert host.look() == [] or "p1" not in host.membership.names()
+    path.chmod(0o644)
+    host.look()
+    assert "p1" in host.membership.names()
+
+
+def test_pilot_on_a_share_that_cannot_be_read_keeps_its_lease(host: MembershipHarness) -> None:
+    """Its disk is away for the host, and it plays on."""
+    path = host.describe("p1", 'share = "p1"\nlease_s = 10\n')
+    (host.root / "workers" / "p1").mkdir()
+    host.look()
+    seen = host.loop.observed.workers["p1"]
+    seen.readable, seen.seen_alive_at = False, host.loop.observed.time - 100.0
+    host.look()
+    assert path.exists()
 
 
 def test_restarted_host_has_the_described_workers_from_its_start(host: MembershipHarness) -> None:
