@@ -31,6 +31,7 @@ def test_change_is_one_line_with_its_time(tmp_path: Path) -> None:
         "generation": 7,
         "genomes": 3,
         "genome": "",
+        "worker": "",
         "status": 200,
         "outcome": "done",
     }
