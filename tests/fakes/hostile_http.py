@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import socket
 import ssl
 import threading
@@ -10,6 +11,9 @@ from contextlib import contextmanager
 
 #: Gets the first line of a request, and the connection.
 Attack = Callable[[str, socket.socket], object]
+
+
+BODY_LIMIT_S = 1.0
 
 
 class HostileHttp:
@@ -54,8 +58,18 @@ class HostileHttp:
                 if not (part := connection.recv(4096)):
                     return
                 head += part
-            self.requests.append(head.partition(b"\r\n\r\n")[0].decode("latin-1"))
+            fields, _, body = head.partition(b"\r\n\r\n")
+            self.requests.append(fields.decode("latin-1"))
             self._attack(self.requests[-1].partition("\r\n")[0], connection)
+            self._read_on(connection, fields, len(body))
+
+    def _read_on(self, connection: socket.socket, fields: bytes, read: int) -> None:
+        """Reads what is left of a body: a connection that is closed before drops the answer that is on its way."""
+        length = re.search(rb"(?i)\ncontent-length: *(\d+)", fields)
+        left = int(length[1]) - read if length is not None else 0
+        connection.settimeout(BODY_LIMIT_S)
+        while left > 0 and (part := connection.recv(4096)):
+            left -= len(part)
 
 
 @contextmanager

@@ -82,6 +82,10 @@ TAGS: dict[str, type[Fact]] = {
     "worker_recovered": f.WorkerRecovered,
     "worker_quarantined": f.WorkerQuarantined,
     "probation_began": f.ProbationBegan,
+    "worker_joined": f.WorkerJoined,
+    "worker_left": f.WorkerLeft,
+    "worker_drained": f.WorkerDrained,
+    "worker_returned": f.WorkerReturned,
 }
 
 
