@@ -31,7 +31,7 @@ CREATE TABLE commits (
     at REAL NOT NULL,            -- wall clock of the host, seconds since 1970, for people
     generation INTEGER NOT NULL, -- 0 before the first one
     run INTEGER NOT NULL,
-    epochs INTEGER NOT NULL,     -- 1: other generations depend on some of its facts
+    epochs INTEGER NOT NULL,     -- 1: other generations depend on some facts
     body BLOB NOT NULL,          -- the facts, each a line of JSON
     crc INTEGER NOT NULL
 );

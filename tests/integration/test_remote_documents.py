@@ -78,7 +78,7 @@ def test_programs_and_commands_of_the_page_work(
     assert [line.rpartition(" ")[2] for line in several.splitlines()] == [
         addresses[f"https://{name}.example:8765"] for name in ("farm", "other", "farm")
     ]
-    assert called == "[9.0, 4.0, 1.0, 0.0, 1.0]\n"
+    assert called == "[9, 4, 1, 0, 1]\n"
 
     monkeypatch.chdir(folder)
     install, commands = blocks("sh")
