@@ -53,9 +53,13 @@ from pipeline.core.facts import (
     Settlement,
     TrialReopened,
     TrialSettled,
+    WorkerDrained,
+    WorkerJoined,
+    WorkerLeft,
     WorkerOut,
     WorkerQuarantined,
     WorkerRecovered,
+    WorkerReturned,
     WorkerUnfit,
 )
 from pipeline.core.requests import ShareAction
@@ -280,6 +284,8 @@ def commits() -> list[tuple[int, int, Sequence[Fact]]]:
         [EvaluatorAccepted(version=""), EvaluatorFixed(version="fedcba9876543210", worker="vm-0")],
         [issue((2, 1, 2), "vm-0", epoch=2), issue((5, 1, 1), "vm-0", epoch=2)],
         [AttemptClaimed(attempt=tried(2, 1, 2))],
+        [WorkerDrained(worker="vm-2"), WorkerJoined(worker="vm-9")],
+        [WorkerReturned(worker="vm-2"), WorkerLeft(worker="vm-9", reason="its description was removed")],
     ]
     return [
         *first_run,
