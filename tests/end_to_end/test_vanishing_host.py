@@ -146,7 +146,7 @@ def test_host_that_vanishes_and_returns(project: FarmProject) -> None:
             hosts.way.cut()
             threading.Event().wait(AWAY_S)
             play.until_more_is_played_by("lab-1")
-            hosts.way.mend()
+            hosts.way.reconnect()
             play.until_more_is_played_by("lab-2")
         hosts.close()
 
@@ -167,7 +167,7 @@ def test_workers_play_on_while_their_host_cannot_be_managed(project: FarmProject
             hosts.way.cut()
             threading.Event().wait(1.25 * LIMITS["silence_limit_s"])
             play.until_more_is_played_by("lab-2")
-            hosts.way.mend()
+            hosts.way.reconnect()
         hosts.close()
 
         project.assert_counted_once()

@@ -27,7 +27,7 @@ class Partition:
         """From now on nothing passes."""
         self._is_cut = True
 
-    def mend(self) -> None:
+    def reconnect(self) -> None:
         """From now on everything passes; connections from before are reset, as by a computer that has restarted."""
         self._is_cut = False
         self._end_connections()

@@ -51,7 +51,7 @@ class CutLink:
         pass
 
 
-class Rung:
+class RecordedBells:
     """The bells that a host hears."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class SiteHarness:
         self.folder = folder
         self.server = SiteServer("alice")
         self.link = CutLink(self.server)
-        self.bells = Rung()
+        self.bells = RecordedBells()
         self.genomes: dict[str, bytes | Path] = {}
         self.settings = OpenSite(
             **{

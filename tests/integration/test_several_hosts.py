@@ -89,7 +89,7 @@ def controllers(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machi
     found.open(on_down=lambda _worker: None)
     assert eventually(lambda: set(states(found).values()) == {MachineState.OFF})
     yield found
-    hosts.way.mend()  # ends queries that wait for an answer
+    hosts.way.reconnect()  # ends queries that wait for an answer
     found.close()
 
 
@@ -120,7 +120,7 @@ def test_machines_of_a_host_that_vanishes_are_unknown(hosts: Hosts, controllers:
     assert are(controllers, "lab-2", MachineState.UNKNOWN)
     assert controllers.of_worker["lab-2-vm-1"].status()["lab-2-vm-1"].busy
 
-    hosts.way.mend()
+    hosts.way.reconnect()
 
     assert eventually(lambda: states(controllers)["lab-2-vm-1"] is MachineState.RUNNING)
     assert [event.what for event in hosts.other.hyperv.events] == ["start"]
@@ -135,7 +135,7 @@ def test_reason_of_an_unknown_machine_names_its_host(hosts: Hosts, controllers: 
     hosts.way.cut()
     assert eventually(lambda: note().startswith("its host has not answered for "))
     hosts.other.server.close()
-    hosts.way.mend()
+    hosts.way.reconnect()
     assert eventually(lambda: note().startswith("127.0.0.1: "))
     assert are(controllers, "lab-2", MachineState.UNKNOWN)
     assert are(controllers, "lab-1", MachineState.OFF)
