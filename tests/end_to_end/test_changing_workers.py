@@ -5,8 +5,6 @@ Games that last until the test lets them end replace every wait for the right mo
 
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,58 +20,17 @@ from pipeline.core.facts import (
 )
 from pipeline.inspection.project_reader import ProjectReader
 from tests.harness.edited_project import EditedProject
-from tests.harness.farm_project import games, running_attempt
+from tests.harness.farm_project import games
+from tests.harness.pilot_project import PilotProject, pilot_project
 from tests.harness.waiting import PATIENCE_S
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 
 
-class PilotProject(EditedProject):
-    """A project whose workers join it, each an agent that announces itself in `workers/`."""
-
-    @property
-    def workers(self) -> Path:
-        return self.root / "workers"
-
-    def start_pilot(self, name: str) -> "subprocess.Popen[bytes]":
-        """Starts a pilot, as a batch job does."""
-        words = ("--join", str(self.workers), "--name", name, "--beat", "1", "--python", "game:play")
-        pilot = subprocess.Popen(
-            [sys.executable, "-P", "-m", "inbox_agent", *words, "--folder", str(self.root)],
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        self.adopt(pilot)
-        return pilot
-
-    def playing(self, worker: str) -> str:
-        return running_attempt(self.workers / worker)
-
-    def facts(self, *kinds: type) -> list[object]:
-        """The facts of these kinds."""
-        with ProjectReader(self.root) as reader:
-            return [one.fact for one in reader.history(1) if isinstance(one.fact, kinds)]
-
-    def holds(self, worker: str) -> int:
-        with ProjectReader(self.root) as reader:
-            known = reader.farm(1).workers.get(worker)
-            return len(known.wanted) if known is not None else 0
-
-    def pipeline(self, *words: str) -> str:
-        """The output of a command that must succeed."""
-        code, text = self.run(*words)
-        assert code == 0, text
-        return text
-
-
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[PilotProject]:
-    """A project without a worker, whose folder of descriptions is empty."""
-    project = PilotProject(tmp_path / "farm")
-    project.configure(workers=0)
-    project.workers.mkdir(mode=0o755)
-    yield project
-    project.close()
+    with pilot_project(tmp_path / "farm") as project:
+        yield project
 
 
 def test_pilots_come_and_go_and_every_genome_is_counted_once(project: PilotProject) -> None:
@@ -195,10 +152,14 @@ def test_broken_description_is_said_and_changes_nothing(project: PilotProject) -
     project.wait_until(lambda: project.playing("p1"))
     (project.workers / "p1.toml").write_text("share = 7\n")
     (project.workers / "p2.toml").write_text('share = "nowhere"\nsecret = "env:HOME"\n')
+    (project.workers / "p3").mkdir()
+    (project.workers / "p3.toml").write_text('share = "p3"\n')
+    project.wait_until(lambda: list(project.workers.glob("p3/inbox/*.host.json")))  # so the host has read all three
     project.open_gate()
     code, text = project.wait_for_end(host)
     pilot.send_signal(signal.SIGTERM)
     pilot.wait(PATIENCE_S)
 
     assert code == 0, text
+    assert text.count("p1.toml") == text.count("p2.toml") == 1
     project.assert_counted_once()

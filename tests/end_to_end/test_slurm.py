@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.end_to_end.test_changing_workers import PilotProject
+from tests.harness.pilot_project import PilotProject, pilot_project
 from tests.harness.slurm_cluster import SlurmCluster, slurm_cluster
 from tests.harness.source_tree import ROOT
 
@@ -24,11 +24,8 @@ def cluster(tmp_path: Path) -> Iterator[SlurmCluster]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[PilotProject]:
-    project = PilotProject(tmp_path / "farm")
-    project.configure(workers=0)
-    project.workers.mkdir(mode=0o755)
-    yield project
-    project.close()
+    with pilot_project(tmp_path / "farm") as project:
+        yield project
 
 
 def test_array_of_pilots_plays_a_generation(cluster: SlurmCluster, project: PilotProject) -> None:
