@@ -8,7 +8,6 @@ import heapq
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -153,9 +152,9 @@ class ProjectReader:
         while len(self._known) > GENERATIONS_KEPT_MAX:
             self._known.pop(next(iter(self._known)))
         if known.seq < (facts := self._read_share_facts()):
-            own = self._ledger.entries_of(generation, after=known.seq)
+            own = self._ledger.entries_of(generation, after=known.seq, until=facts)
             others = (e for e in self._shares if known.seq < e.seq and e.generation != generation)
-            new = takewhile(lambda entry: entry.seq <= facts, heapq.merge(own, others, key=lambda entry: entry.seq))
+            new = heapq.merge(own, others, key=lambda entry: entry.seq)
             with contextlib.ExitStack() as failing, without_collector():
                 failing.callback(self._known.pop, generation)
                 replay(self._noted(new, known.history, generation), known.farm, generation)
@@ -183,7 +182,7 @@ class ProjectReader:
             if number in self._known:
                 self._read(number)
             elif (seq := self._fitness_seq.get(number, 0)) < facts:
-                for entry in self._ledger.entries_of(number, after=seq, kinds=FITNESS_KINDS):
+                for entry in self._ledger.entries_of(number, after=seq, until=facts, kinds=FITNESS_KINDS):
                     self._fitness.note(number, entry.fact)
                 self._fitness_seq[number] = facts
             if time.monotonic() > until:
@@ -193,7 +192,7 @@ class ProjectReader:
         """Reads new facts of shares, which concern all generations. Returns the number of the last fact covered."""
         facts = self.facts
         if self._shares_seq < facts:
-            self._shares += self._ledger.entries_of_shares(after=self._shares_seq)
+            self._shares += self._ledger.entries_of_shares(after=self._shares_seq, until=facts)
             self._shares_seq = facts
         return facts
 

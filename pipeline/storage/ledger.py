@@ -31,6 +31,7 @@ from pipeline.storage.ledger_rows import (
 )
 from pipeline.storage.read_connection import ReadConnection, connect_to_read, is_forbidden, log_of
 
+SEQ_MAX = 2**63 - 1  #: of a fact: the largest integer of SQLite
 _FARM = "CREATE TABLE farm (id TEXT NOT NULL, version INTEGER NOT NULL, facts INTEGER NOT NULL);"
 
 
@@ -148,16 +149,21 @@ class Ledger:
             yield from (entry for entry in commit.entries() if entry.seq > after)
             expected = commit.last + 1
 
-    def entries_of(self, generation: int, *, after: int = 0, kinds: Sequence[str] = ()) -> Iterator[Entry]:
-        """The facts of one generation only, and only of these kinds if there are any. Raises LedgerError."""
-        for commit in self._select("generation = ? AND last > ?", generation, after):
+    def entries_of(
+        self, generation: int, *, after: int = 0, until: int = SEQ_MAX, kinds: Sequence[str] = ()
+    ) -> Iterator[Entry]:
+        """The facts of one generation only, and only of these kinds if there are any. Raises LedgerError.
+
+        `until` is the last fact of a commit, as `last` returns it: a host may write more while they are read.
+        """
+        for commit in self._select("generation = ? AND last > ? AND last <= ?", generation, after, until):
             for entry in commit.entries():
                 if entry.seq > after and (not kinds or kind_of(entry.fact) in kinds):
                     yield entry
 
-    def entries_of_shares(self, *, after: int = 0) -> Iterator[Entry]:
-        """The facts of all generations that each depends on. Raises LedgerError."""
-        for commit in self._select("epochs = 1 AND last > ?", after):
+    def entries_of_shares(self, *, after: int = 0, until: int = SEQ_MAX) -> Iterator[Entry]:
+        """The facts of all generations that each depends on; `until` as above. Raises LedgerError."""
+        for commit in self._select("epochs = 1 AND last > ? AND last <= ?", after, until):
             for entry in commit.entries():
                 if entry.seq > after and isinstance(entry.fact, WorkerFact):
                     yield entry

@@ -16,6 +16,7 @@ import pytest
 from pipeline.http_api import guard
 from pipeline.http_api.gate import GateLimits
 from pipeline.http_api.request_body import BodyMemory
+from pipeline.paths import ProjectPaths
 from pipeline.ui import connections
 from tests.harness.farm_project import FarmProject
 from tests.harness.http_farm import HttpFarm, http_farm, opened, problem, received
@@ -36,9 +37,11 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpFarm]:
 
 @pytest.fixture(scope="module")
 def number(farm: HttpFarm) -> int:
-    """An open generation."""
+    """An open generation of which the host has made all folders."""
     with farm.client() as client:
-        return opened(client)
+        number = opened(client)
+    assert eventually(ProjectPaths(farm.root).all_results.is_dir)
+    return number
 
 
 @pytest.fixture(autouse=True)
