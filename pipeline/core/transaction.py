@@ -53,6 +53,10 @@ class Transaction:
         """Withdraws an attempt; it counts against neither worker nor genome."""
         self.give_up(attempt, Outcome.WITHDRAWN, reason, by_host=True)
 
+    def give_up_to_copy(self, attempt: Attempt, reason: str) -> None:
+        """Ends an attempt so that its trial can be issued again, without stopping it: its start signal stays."""
+        self.give_up(attempt, Outcome.WITHDRAWN, reason, by_host=True, left_published=True)
+
     def withdraw_all(self, worker: Worker, reason: str) -> None:
         """Withdraws all attempts of a worker."""
         for attempt in list(worker.wanted.values()):
