@@ -567,10 +567,8 @@ MUTATIONS = [
         "removed worker keeps its attempts",
         "what a worker holds is withdrawn when it leaves",
         "carry_out_requests",
-        """\
-            tx.withdraw_all(worker, f"{worker.name} was removed")
-""",
-        "",
+        'tx.withdraw_all(tx.farm.workers[name], f"{name} was removed")',
+        "pass",
     ),
     Mutation(
         "straggler copied again and again",
