@@ -1,5 +1,7 @@
 """Sites on a real Dask cluster: TLS, the evaluator's files, artifacts, what commands show, and what is refused."""
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +15,12 @@ from pipeline.contrib.dask import DaskSites
 from pipeline.diagnosis.sites import check_sites
 from pipeline.errors import ConfigError, HostError
 from pipeline.machines.sites import dask_sites
+from pipeline.machines.sites.dask_cluster import DaskCluster
 from pipeline.machines.sites.dask_sites import scheduler_address, worker_prefix
+from pipeline.machines.sites.site_link import SiteUnavailable
 from tests.harness.certificates import Authority, make_authority
 from tests.harness.dask_cluster import DaskClusterProcesses, dask_cluster
+from tests.harness.waiting import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 
@@ -120,6 +125,21 @@ def test_doctor_names_what_is_wrong_with_sites(tmp_path: Path) -> None:
     assert "site alice: on " in found
     assert "it has no name of its own; start it with `dask worker --name NAME`" in found
     assert f"[sites]: no Dask scheduler at tcp://{place}: " in gone
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where the descriptors of a process can be counted")
+def test_closed_cluster_keeps_no_descriptor() -> None:
+    """`pipeline doctor` may be asked again and again by one process."""
+    before = len(os.listdir("/proc/self/fd"))
+    security = Security()  # type: ignore[no-untyped-call]
+    clusters = [DaskCluster("tcp://127.0.0.1:1", security) for _ in range(5)]
+    assert len(os.listdir("/proc/self/fd")) > before
+    for cluster in clusters:
+        cluster.close()
+
+    assert eventually(lambda: len(os.listdir("/proc/self/fd")) <= before)
+    with pytest.raises(SiteUnavailable, match="ended"):
+        clusters[0].workers()
 
 
 def doctor(root: Path) -> str:
