@@ -58,11 +58,11 @@ def restored_workers(farm: Farm, names: Collection[str]) -> list[Fact]:
 
 def carry_out_requests(tx: Transaction, asked: WorkerRequests) -> None:
     """Carries out what is asked for; called at every sweep, before anything is decided about workers."""
-    for worker in list(tx.farm.workers.values()):
-        if (reason := asked.leaving.get(worker.name)) is not None:
-            tx.withdraw_all(worker, f"{worker.name} was removed")
-            tx.remove_worker(worker.name, reason)
-            continue
+    leaving = {name: asked.leaving[name] for name in tx.farm.workers if name in asked.leaving}
+    for name in leaving:
+        tx.withdraw_all(tx.farm.workers[name], f"{name} was removed")
+    tx.remove_workers(leaving)
+    for worker in tx.farm.workers.values():
         if (worker.name in asked.drained) is not worker.drained:
             (_return if worker.drained else _drain)(tx, worker)
         seen = tx.observed.workers[worker.name]
