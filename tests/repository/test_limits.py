@@ -57,6 +57,7 @@ INTERNAL = {
     "pipeline.machines.sites.remote_site._ALONG_BYTES_MAX",
     "pipeline.machines.sites.remote_site._TRIES_MAX",
     "pipeline.cli.inspect.TOP_TIME_FRACTION_MAX",
+    "pipeline.core.model._GAME_MIN_S",
     "pipeline.control.played_generation.JOINED_MAX",
     "pipeline.control.project_reading._FACTS_READ_MAX",
     "pipeline.core.assignment._SEARCHED_MAX",
