@@ -112,6 +112,24 @@ def test_probation_queue_holds_one_attempt() -> None:
     assert pending_reason(core.farm, trial_of(core, 3), {"w0": 9}, playing=True) is PendingReason.QUEUES_FULL
 
 
+def test_worker_that_plays_on_has_no_free_slot() -> None:
+    """Its attempt is over for the host, and its game is not."""
+    core = ready_core(genomes=3)
+    played = core.claim("w0")
+    core.tick()
+    for attempt in list(core.farm.workers["w0"].wanted):
+        end = f.AttemptEnded(
+            attempt=attempt,
+            outcome=Outcome.WITHDRAWN,
+            reason="a second copy is played",
+            by_host=True,
+            left_published=attempt == played,
+        )
+        core.record(end)
+
+    assert reason_of(core, trial_of(core, 3)) is PendingReason.QUEUES_FULL
+
+
 def test_pending_reason_without_host() -> None:
     """Whether it is pending, queued or running."""
     core = ready_core(genomes=3)

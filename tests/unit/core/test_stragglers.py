@@ -253,6 +253,20 @@ def test_restarted_host_knows_both_copies() -> None:
     assert core.farm.attempts[second.id].outcome is Outcome.WITHDRAWN
 
 
+def test_worker_that_has_played_the_genome_before_gets_no_copy() -> None:
+    """It would not be issued there at once, since another worker has not tried it."""
+    core = CoreHarness("w0", "w1", genomes=1, limits=COPYING)
+    core.run_until_ready()
+    (first,) = core.farm.attempts.values()
+    core.publish_result(first.id, seconds=ANY_GAME_S)
+    core.tick()
+    core.record(f.GenomeReopened(genome=1, size_bytes=9, sha256="a" * 64))
+    core.run(1)
+    core.claim(next(name for name in core.farm.workers if name != first.worker))
+
+    assert copies(core.run(30)) == []
+
+
 def test_nothing_is_copied_before_a_game_was_measured() -> None:
     core = CoreHarness("w0", "w1", genomes=1, limits=COPYING)
     core.run_until_ready()
