@@ -9,6 +9,9 @@ from pipeline.core import facts as f
 from pipeline.core.facts import Fact
 from pipeline.core.limits import Limits
 from pipeline.core.model import Attempt, WorkerState
+from pipeline.core.worker_requests import WorkerRequests
+from pipeline.views.explain import explain_attempt, explain_worker
+from pipeline.views.progress import measure_progress
 from tests.harness.core import CoreHarness, facts_of
 
 pytestmark = pytest.mark.rules
@@ -238,6 +241,24 @@ def test_slow_worker_copies_nothing_of_a_fast_one() -> None:
     core.farm.workers["w1"].log_game_s = math.log(100.0)
 
     assert copies(core.run(30)) == []
+
+
+def test_displays_show_the_straggler_as_played() -> None:
+    """A user who drains its worker waits for the end of the game."""
+    core = farm_at_its_end()
+    straggler, second = copied(core)
+    core.requests = WorkerRequests(drained={"w0"})
+    core.tick()
+
+    row = measure_progress(core.farm, core.observed, core.now).workers[0]
+    told = "\n".join(explain_worker(core.farm, "w0", []))
+    story = "\n".join(explain_attempt(core.farm, straggler, {}, playing=True))
+
+    assert (row.state, row.genome, row.waiting) == ("draining", straggler.trial.genome.name, 0)
+    assert row.playing_s > 2 * ANY_GAME_S
+    assert f"It plays trial 1 of {straggler.trial.genome.name}" in told
+    assert "the host gave its trial to another worker as well" in story
+    assert second.id in story
 
 
 def test_restarted_host_knows_both_copies() -> None:
