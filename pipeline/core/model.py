@@ -236,6 +236,7 @@ class Worker:
     reverting: bool = False  #: a restore was requested, and no epoch has begun since
     back_off_s: float = 0.0
     reason: str = ""
+    site: str = ""  #: the site that it is on; empty: it is on none
 
     def reset(self) -> None:
         """Forgets its losses and what was done about them: a host has started, or it has joined."""

@@ -20,6 +20,7 @@ from pipeline.core.queues import Queues
 from pipeline.host.poll_schedule import PollSchedule, WatchedFolder
 from pipeline.host.wakeups import Wakeups
 from pipeline.machines.connections import smb_access
+from pipeline.machines.sites.interface import ConnectedSite
 from pipeline.shares.executor import ShareExecutor
 from pipeline.shares.share_client import ExecuteRequest
 from pipeline.shares.smb.files import SmbFiles
@@ -66,6 +67,13 @@ class WorkerLinks:
         self.shares[name] = files
         self.queues.depth[name] = table.queue_depth
         self.executor.add(name, self.client(name, files))
+
+    def connect_site(self, site: ConnectedSite, queue_depth: int) -> None:
+        """Makes the shares of a site's workers known to the host; nothing is sent to them yet."""
+        for name in site.workers:
+            self.poll_schedule.add(name, site)
+            self.queues.depth[name] = queue_depth
+            self.executor.add(name, site.execute)
 
     def disconnect(self, worker: str) -> None:
         """Makes the host forget a worker, whose last request may still be in progress."""
