@@ -32,7 +32,6 @@ from pipeline.host.generation_opener import GenerationOpener, JoiningGenomes, Op
 from pipeline.host.genome_folder import FileNotes
 from pipeline.host.last_log import last_log
 from pipeline.host.outputs import Outputs
-from pipeline.host.project_evaluator import ProjectEvaluator
 from pipeline.host.retention import apply_keep
 from pipeline.host.silence import Silence
 from pipeline.host.submissions import Result, Submissions
@@ -82,9 +81,7 @@ class Host:
             closing.callback(self._lock.release)
             parts = self._parts = build(root, config, evaluator_folder, closing, sites)
             self._closing = closing.pop_all()
-        self._evaluator = ProjectEvaluator(
-            config, self.paths, evaluator_folder, parts.deployments, parts.site_evaluator
-        )
+        self._evaluator = parts.evaluator
         self._loaded = False  #: whether the ledger was replayed into the farm
         self._fitness = FitnessHistory(config.generation.direction)
         self._opened: OpenedGeneration | None = None

@@ -23,6 +23,7 @@ from pipeline.host.hooks import Hooks
 from pipeline.host.membership import Membership
 from pipeline.host.poll_schedule import Notifying, PollSchedule, WatchedFolder
 from pipeline.host.ports import Ports, SystemClock
+from pipeline.host.project_evaluator import ProjectEvaluator
 from pipeline.host.site_workers import SiteWorkers
 from pipeline.host.sites import open_sites
 from pipeline.host.wakeups import Wakeups
@@ -64,7 +65,7 @@ class Parts:
     loop: ControlLoop
     folder_watcher: FolderWatcher
     membership: Membership
-    site_evaluator: SiteEvaluator
+    evaluator: ProjectEvaluator
 
     @property
     def ending_workers(self) -> list[str]:
@@ -73,8 +74,7 @@ class Parts:
 
 
 def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack, given: Sites | None) -> Parts:
-    """Builds the parts of a host, with the sites that are given or configured; `stack` closes those that are complete,
-    also if a later one fails.
+    """Builds the parts of a host, with the sites given or configured; `stack` also closes them if a later one fails.
 
     Raises:
         InputError: the sites cannot be used.
@@ -90,8 +90,7 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack, 
     hooks = stack.enter_context(closing(Hooks(config.hooks, root, config.without_secrets(os.environ))))
     local_workers = LocalWorkers(agents_of(config), paths, evaluator_folder, on_exit=wakeups.request_sweep)
     stack.callback(local_workers.close)
-    hosts = machine_hosts(config, root)
-    machine_controllers = MachineControllers(hosts, config, paths.evidence, wakeups.request_sweep)
+    machine_controllers = MachineControllers(machine_hosts(config, root), config, paths.evidence, wakeups.request_sweep)
     stack.callback(machine_controllers.close)
     folders = {**local_workers.shares, **{w.name: root / w.place for w in config.worker if w.unc is None}}
     smb = _smb_files(root, config, machine_controllers, wakeups)
@@ -117,7 +116,6 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack, 
     loop = ControlLoop(farm, config.core_limits(), links.queues, ports, wakeups)
     sites.listen(wakeups)
     site_evaluator = SiteEvaluator(root, config, evaluator_folder, on_sites)
-    site_workers = SiteWorkers(sites, loop, links, machines, site_evaluator)
     return Parts(
         wakeups=wakeups,
         ledger=ledger,
@@ -132,8 +130,8 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack, 
         shares=links.shares,
         loop=loop,
         folder_watcher=links.folder_watcher,
-        membership=Membership(paths, config, loop, links, site_workers),
-        site_evaluator=site_evaluator,
+        membership=Membership(paths, config, loop, links, SiteWorkers(sites, loop, links, machines, site_evaluator)),
+        evaluator=ProjectEvaluator(config, paths, evaluator_folder, deployments, site_evaluator),
     )
 
 

@@ -57,7 +57,7 @@ class SiteSearch:
         self._thread = threading.Thread(target=self._look_again, name="site-search", daemon=True)
         self._bells: Bells | None = None
         self._connecting: dict[str, RemoteSite] = {}
-        self._told: dict[str, str] = {}  #: name -> why it is not used, as it was logged
+        self._warned_of: dict[str, str] = {}  #: name -> why it is not used, as it was logged
         self._is_full = False
 
     def start(self, bells: Bells) -> None:
@@ -113,22 +113,22 @@ class SiteSearch:
         names = {site.name for site in found}
         for name in self._connecting.keys() - names:
             self._drop(name)
-        self._told = {name: why for name, why in self._told.items() if name in names}
+        self._warned_of = {name: why for name, why in self._warned_of.items() if name in names}
         known_names, was_full, self._is_full = {site.name for site in known}, self._is_full, False
         for member in found:
             if member.name in known_names or member.name in self._connecting:
                 continue
             if member.problem:
-                self._tell(member.name, member.problem)
+                self._warn(member.name, member.problem)
                 continue
             site, together = member.connect(), [*known, *self._connecting.values()]
             if not has_room(together, site):
                 self._is_full = True
                 if not was_full:
-                    self._tell(member.name, _FULL)
+                    self._warn(member.name, _FULL)
                 break
             if problem := _problem_of_names(site, together, taken):
-                self._tell(member.name, problem)
+                self._warn(member.name, problem)
             else:
                 self._begin(site)
 
@@ -143,9 +143,9 @@ class SiteSearch:
         site = self._connecting.pop(name)
         threading.Thread(target=site.close, name=f"close-{site.name}", daemon=True).start()
 
-    def _tell(self, name: str, problem: str) -> None:
-        if self._told.get(name) != problem:
-            self._told[name] = problem
+    def _warn(self, name: str, problem: str) -> None:
+        if self._warned_of.get(name) != problem:
+            self._warned_of[name] = problem
             log.warning("site %s: it is not used: %s", clean(name, _NAME_CHARS_MAX), problem)
 
 
