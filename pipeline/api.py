@@ -280,6 +280,7 @@ def open_farm(
     seeds: Seeds | None = None,
     reuse: Reuse | None = None,
     keep: Keep | None = None,
+    copy_stragglers: bool | None = None,
     settings: Mapping[str, Setting] | None = None,
     on_generation: Callable[[GenerationSummary], object] | None = None,
 ) -> Iterator[OpenFarm]:
@@ -308,7 +309,7 @@ def open_farm(
     root = _path("root", root)
     config = load_config(root, check=False)
     generation: dict[str, object] = {"trials_per_genome": trials_per_genome, "failures_max": failures_max}
-    generation |= {"seed": seed, "seeds": seeds, "reuse": reuse, "keep": keep}
+    generation |= {"seed": seed, "seeds": seeds, "reuse": reuse, "keep": keep, "copy_stragglers": copy_stragglers}
     if sites is not None and workers is None and config.local.workers is None:
         workers = 0
     config = _overridden(config, evaluator, workers, settings, generation)

@@ -15,7 +15,8 @@ import msgspec
 
 from inbox_agent.arguments import AgentFile
 from inbox_agent.settings import EvaluatorTable, named_tables
-from pipeline.config import SET_ELSEWHERE, Config, GenerationTable, HooksTable, WorkerTable
+from pipeline.config import SET_ELSEWHERE, Config, HooksTable, WorkerTable
+from pipeline.config.generation_table import GenerationTable
 from pipeline.config.machine_tables import HyperVTable, QemuTable
 from pipeline.core.limits import Limits
 from pipeline.paths import CONFIG_FILE

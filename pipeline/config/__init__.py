@@ -1,8 +1,8 @@
 """The configuration file `pipeline.toml`, checked before anything else is done. Reads that file; otherwise pure.
 
 Owns: what may be configured, and the defaults.
-Not here: the tables of machines (`machine_tables`), the `[limits]` table (`core.limits`) and the `[evaluator]` table
-(`inbox_agent.settings`).
+Not here: the tables `[generation]` (`generation_table`), `[limits]` (`core.limits`), `[evaluator]`
+(`inbox_agent.settings`), and those of machines (`machine_tables`).
 """
 
 import contextlib
@@ -18,8 +18,10 @@ from typing import Annotated, Literal
 from msgspec import Meta, field, to_builtins
 
 from hyperv_ops import MACHINE_NAME
-from inbox_agent.protocol.layout import GENOME_BYTES_MAX, SETTINGS_BYTES_MAX, VALUE_MAX, Settings
+from inbox_agent.protocol.layout import GENOME_BYTES_MAX as GENOME_BYTES_MAX
+from inbox_agent.protocol.layout import SETTINGS_BYTES_MAX, VALUE_MAX, Settings
 from inbox_agent.settings import EvaluatorTable, SettingsError, convert, read_settings
+from pipeline.config.generation_table import LIMITS_OF_GENERATION, GenerationTable
 from pipeline.config.machine_tables import (
     ConfigTable,
     HyperVTable,
@@ -33,49 +35,21 @@ from pipeline.config.machine_tables import (
 )
 from pipeline.config.sites_table import SitesTable
 from pipeline.config.worker_descriptions import description_files, read_description
-from pipeline.core.facts import Reuse, RunSettings, Seeds
+from pipeline.core.facts import Reuse as Reuse
+from pipeline.core.facts import RunSettings
+from pipeline.core.facts import Seeds as Seeds
 from pipeline.core.limits import Limits
-from pipeline.core.retention import Keep
+from pipeline.core.retention import Keep as Keep
 from pipeline.core.workers import WORKER_NAME
 from pipeline.errors import ConfigError
 from pipeline.paths import ProjectPaths
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
-_OF_GENERATION = ("attempts_max", "failures_max")  # limits of the core that are set in `[generation]`
 #: limits of the core that are set in another table than `[limits]`
-SET_ELSEWHERE = (*_OF_GENERATION, "load_limit_s", "idle_after_s", "spare")
+SET_ELSEWHERE = (*LIMITS_OF_GENERATION, "load_limit_s", "idle_after_s", "spare")
 
 # Texts with a form. The checks below report it in words; `pipeline schema` tells editors.
 _WorkerName = Annotated[str, Meta(extra_json_schema={"pattern": f"^{WORKER_NAME.pattern}$"})]
-
-
-class GenerationTable(ConfigTable, frozen=True, kw_only=True):
-    """`[generation]`: how the genomes of a generation are evaluated."""
-
-    trials_per_genome: Annotated[int, Meta(ge=1, le=1000)] = 3  #: games per genome; its fitness is their mean
-    #: charges before a genome is poison: games of it that took their worker down
-    attempts_max: Annotated[int, Meta(ge=1, le=1000)] = 3
-    #: failures and time-outs of a trial before it is settled so; the last try needs another worker, if there is one
-    failures_max: Annotated[int, Meta(ge=1, le=1000)] = 2
-    seed: Annotated[int, Meta(ge=0, le=2**53)] = 0  #: all seeds of the games follow from it
-    direction: Literal["maximize", "minimize"] = "maximize"  #: which fitness is the best one
-    timed_out_fitness: float | None = None  #: the fitness of a trial that times out; unset: the trial fails
-    seeds: Seeds = "per-generation"  #: `fixed`: all generations have the same seeds
-    #: `same-seeds`: a genome of the generation before is not played again; needs `seeds = "fixed"`
-    reuse: Reuse = "none"
-    #: whether workers with different evaluators may play one generation; `results.csv` says which played what
-    allow_mixed_evaluators: bool = False
-    #: what is kept of a finished generation beside its tables: everything; logs and artifacts of attempts that did not
-    #: complete; only the records of results; nothing else
-    keep: Keep = "all"
-    #: larger genome files are refused
-    genome_bytes_max: Annotated[int, Meta(ge=1, le=GENOME_BYTES_MAX)] = 64 * 1024 * 1024
-
-    def __post_init__(self) -> None:
-        if self.reuse == "same-seeds" and self.seeds != "fixed":
-            raise ValueError('[generation] reuse = "same-seeds" needs seeds = "fixed": no others come back')
-        if self.reuse != "none" and self.allow_mixed_evaluators:
-            raise ValueError("[generation] reuse needs one evaluator; take allow_mixed_evaluators out")
 
 
 class LocalTable(ConfigTable, frozen=True, kw_only=True):
@@ -96,7 +70,9 @@ class WorkerTable(ConfigTable, frozen=True, kw_only=True):
     #: the virtual machine it runs on, at most 63 letters, digits, `-` and `_`, or `HOST/MACHINE` if there are tables
     #: `[hyperv.HOST]`; the machine's name as the server of the share means its address
     machine: MachinePath = ""
-    queue_depth: Annotated[int, Meta(ge=1, le=64)] = 2  #: attempts that the worker holds: one runs, the others wait
+    #: attempts that the worker holds at least: one runs, the others wait; while games are short, as many as are played
+    #: until the host can send more
+    queue_depth: Annotated[int, Meta(ge=1, le=64)] = 2
     port: Annotated[int, Meta(ge=1, le=65535)] = 445  #: TCP port of the SMB server
     account: str = ""  #: `user`, `DOMAIN\user` or `user@domain`; empty: the user who runs the pipeline
     secret: Secret = ""  #: a reference to the account's password, never the password
@@ -186,7 +162,7 @@ class Config(ConfigTable, frozen=True, kw_only=True):
                 raise ValueError(f"{name} is {value}; a finite number is needed")
         if abs(self.generation.timed_out_fitness or 0.0) > VALUE_MAX:
             raise ValueError(f"timed_out_fitness: at most {VALUE_MAX:g} of either sign, as for any fitness")
-        for name in _OF_GENERATION:
+        for name in LIMITS_OF_GENERATION:
             if getattr(self.limits, name) != getattr(Limits(), name):
                 raise ValueError(f"[limits] {name}: it stands under [generation]")
         if self.limits.load_limit_s != Limits().load_limit_s:
@@ -315,7 +291,7 @@ class Config(ConfigTable, frozen=True, kw_only=True):
     def core_limits(self) -> Limits:
         """The limits of the core: `[limits]`, with those that stand in other tables."""
         values = {name: getattr(self.limits, name) for name in Limits.__struct_fields__}
-        values |= {name: getattr(self.generation, name) for name in _OF_GENERATION}
+        values |= {name: getattr(self.generation, name) for name in LIMITS_OF_GENERATION}
         values |= {"idle_after_s": self.idle_after_s, "spare": self._rest_table().spare}
         return Limits(**values | {"load_limit_s": self.evaluator.load_limit_s})
 

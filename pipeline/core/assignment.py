@@ -13,6 +13,7 @@ from pipeline.core.facts import AttemptIssued
 from pipeline.core.farm import Farm
 from pipeline.core.isolation import is_system_reserved, next_on_free_system
 from pipeline.core.model import Trial, TrialState, Worker, WorkerState
+from pipeline.core.pace import Pace
 from pipeline.core.queues import Queues, Rooms
 from pipeline.core.rest import coming_back
 from pipeline.core.transaction import Transaction
@@ -23,11 +24,12 @@ _SEARCHED_MAX = 64  # bounds the cost of a tick when many trials wait for anothe
 
 def assign(tx: Transaction, queues: Queues) -> None:
     """Fills the queues, shortest first, so that every worker gets its first attempt before any gets a second."""
-    assignable = _assignable(tx)
+    assignable = assignable_workers(tx)
     if is_system_reserved(tx.farm, queues.local):
         if (chosen := next_on_free_system(tx.farm, assignable, queues.local)) is not None:
             _issue(tx, *chosen)
         assignable = [worker for worker in assignable if worker.name not in queues.local]
+    assignable = _without_slow(tx, assignable)
     rooms = Rooms(queues, tx.observed, assignable)
     found_nothing: dict[str, int] = {}  # worker -> facts of this tick when there was no trial for it
     least = min((len(worker.wanted) for worker in assignable if rooms.of(worker)), default=0)
@@ -45,13 +47,25 @@ def assign(tx: Transaction, queues: Queues) -> None:
             return
 
 
-def _assignable(tx: Transaction) -> list[Worker]:
+def assignable_workers(tx: Transaction) -> list[Worker]:
     """The workers that may get an attempt now."""
     states = (WorkerState.READY, WorkerState.PROBATION)
     workers = tx.farm.workers.values()
     able = (w for w in workers if w.state in states and not w.drained)
     candidates = [w for w in able if not w.left_published and not _lost_too_many(tx, w)]
     return [w for w in candidates if tx.observed.may_get_work(w) and can_play(tx.farm, tx.observed.workers[w.name])]
+
+
+def _without_slow(tx: Transaction, assignable: list[Worker]) -> list[Worker]:
+    """The fastest first if not every worker gets a trial; without those that would end one when the others have played
+    all of them. A retry may need the very worker that is slow, so it waits for no other.
+    """
+    trials, pace = len(tx.farm.pending), Pace(tx.farm, tx.observed, tx.limits.grace_s)
+    if trials < len(assignable):
+        assignable = sorted(assignable, key=pace.game_s)
+    if tx.farm.pending.retries or not pace.may_leave_to_faster(assignable, trials):
+        return assignable
+    return [worker for worker in assignable if not pace.leaves_to_faster(worker, assignable, trials)]
 
 
 def _loading(tx: Transaction) -> list[Worker]:
@@ -151,8 +165,7 @@ def base36(number: int, width: int) -> str:
 def rebalance(tx: Transaction, queues: Queues) -> None:
     """Withdraws queued attempts: from queues that are too deep for their games by now, and for workers without any."""
     for worker in tx.farm.workers.values():
-        if worker.name in queues.local:
-            _shorten(tx, worker, queues.depth_of(tx.observed, worker))
+        _shorten(tx, worker, queues.depth_of(tx.observed, worker))
     _give_to_idle(tx, queues)
 
 
@@ -165,13 +178,15 @@ def _shorten(tx: Transaction, worker: Worker, depth: int) -> None:
 
 def _give_to_idle(tx: Transaction, queues: Queues) -> None:
     """Withdraws an attempt from a worker that is busy for long, for each one that has none."""
-    assignable = _assignable(tx)
+    assignable = assignable_workers(tx)
     rooms = Rooms(queues, tx.observed, assignable)
+    pace = Pace(tx.farm, tx.observed, tx.limits.grace_s)
     idle = [w for w in assignable if not w.wanted and _pick(tx, w, assignable, rooms) is None]
     for worker in tx.farm.workers.values() if idle else ():
         for last in tx.observed.waiting(worker) if tx.observed.is_busy_for_long(worker) else ():
             # A worker that has tried it would not get it, and it would return to the same queue.
-            taker = next((w for w in idle if w.name not in last.trial.tried_by), None)
+            takers = (w for w in idle if w.name not in last.trial.tried_by)
+            taker = next((w for w in takers if not pace.leaves_to_faster(w, assignable, 1, without=last)), None)
             if taker is not None:
                 idle.remove(taker)
                 tx.withdraw(last, "an idle worker can play it sooner")

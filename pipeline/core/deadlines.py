@@ -7,7 +7,7 @@ See: law 5 of share_layout.md.
 
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import AttemptReleased
-from pipeline.core.model import TrialState, Worker
+from pipeline.core.model import Worker
 from pipeline.core.observed import ObservedWorker
 from pipeline.core.transaction import Transaction
 
@@ -31,12 +31,12 @@ def enforce_deadlines(tx: Transaction, worker: Worker) -> None:
 
 
 def _release_left_published(tx: Transaction, worker: Worker, seen: ObservedWorker) -> None:
-    """Releases left-published attempts of a readable share: settled trials, no claim, or overdue since the claim."""
+    """Releases left-published attempts of a readable share: not countable, no claim, or overdue since the claim."""
     limit_s = tx.farm.time_limit_s + tx.limits.grace_s
     for attempt in list(worker.left_published.values()):
         since = seen.claims.get(attempt.id)
         overdue = since is None or tx.observed.time - since > limit_s
-        if attempt.trial.state is TrialState.SETTLED or (seen.scanned and overdue):
+        if not attempt.is_countable or (seen.scanned and overdue):
             tx.add(AttemptReleased(attempt=attempt.id))
 
 

@@ -1,7 +1,7 @@
 """Runs the rules of one tick: from an observation to facts. Pure.
 
-Owns: the order of the rules: ownership, acceptance, evaluator, requests for workers, deadlines, recovery, reuse,
-assignment, rest of machines.
+Owns: the order of the rules: ownership, acceptance, evaluator, requests for workers, deadlines, recovery,
+queues, stragglers, reuse, assignment, rest of machines.
 Not here: the actions that follow (`reconcile`).
 """
 
@@ -22,6 +22,7 @@ from pipeline.core.queues import Queues
 from pipeline.core.recovery import check_worker
 from pipeline.core.rest import check_rest, rest_and_wake
 from pipeline.core.reuse import EarlierResults
+from pipeline.core.stragglers import copy_stragglers
 from pipeline.core.transaction import Transaction
 from pipeline.core.worker_requests import NO_REQUESTS, WorkerRequests, carry_out_requests
 
@@ -57,6 +58,7 @@ def decide(
             enforce_deadlines(tx, worker)
             check_worker(tx, worker)
         rebalance(tx, queues)
+        copy_stragglers(tx, queues)
     if farm.generation and farm.pending:
         if earlier is not None:
             earlier.settle(tx)  # before anything of it is issued

@@ -155,7 +155,8 @@ class AttemptEnded(
     reason: str = ""
     has_result: bool = False  #: ended by a result; False: by the host
     by_host: bool = False  #: the host withdrew it; neither worker nor genome is blamed
-    left_published: bool = False  #: lost only because the share could not be read: its start signal stays
+    #: its start signal stays: it was lost only because the share could not be read, or a second copy is played as well
+    left_published: bool = False
     run_alone: bool = False  #: the culprit is unknown: the next attempt at the trial runs alone
     fitness: float | None = None
     metrics: dict[str, float] = {}

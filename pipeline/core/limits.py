@@ -28,6 +28,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     load_limit_s: Seconds = 300.0  #: set it in `[evaluator]`
     idle_after_s: Seconds | None = None  #: set it in the machines' table; unset: no machine is put to rest
     spare: Annotated[int, Meta(ge=0, le=1000)] = 0  #: set it in the machines' table
+    copy_stragglers: bool = False  #: set it in `[generation]`
     boot_limit_s: Seconds = 240.0  #: the same for recovery actions after which a machine boots
     back_off_s: Seconds = 15.0  #: the first quarantine; each failed probation doubles it
     take_back_after_s: Seconds = 1.0  #: an attempt that waits behind a game this long may move to an idle worker

@@ -58,6 +58,7 @@ class ShareScan:
     full: bool = False
     #: on the clock of `Observed`; later changes of the machine may be missing
     requested_at: float = math.inf
+    round_trip_s: float = 0.0  #: between request and response
     unknown: str = ""  #: why the share could not be read; the other fields are then meaningless
     no_folders: bool = False  #: there are no folders yet
     owner: HostRecord | None = None  #: the `host.json` of the highest epoch

@@ -16,6 +16,7 @@ from pipeline.core.limits import Limits
 from pipeline.core.model import Attempt, Worker
 from pipeline.core.observation import MachineState, MachineStatus, Observation, ShareScan
 
+_SCANS_WEIGHED = 16  # in their mean round trip
 REMOVE_AGAIN_S = 30.0  #: between tries to remove a genome: on Windows each waits while a process has it open
 
 
@@ -46,6 +47,7 @@ class ObservedWorker:
     alive: bool = False  #: a heartbeat or a new record was seen in this process and epoch
     scanned: bool = False  #: at least one full scan succeeded in this process
     readable: bool = False
+    round_trip_s: float = 0.0  #: mean of its scans, in which the latest weigh most
     unknown: str = ""  #: why the last scan failed
     heartbeat: AgentRecord | None = None
     unknown_heartbeat: str = ""  #: which layout version the newest one has, if it is not this program's
@@ -55,6 +57,7 @@ class ObservedWorker:
     #: heartbeats in this epoch, since the evaluator version that is asked for changed, and since the first full scan of
     #: this process, whose heartbeat may be of an agent that has ended
     new_heartbeats: int = 0
+    scans_measured: int = 0
     is_first_scan: bool = True  #: whether the last full scan was the first one of this process
     asked_version: str | None = None  #: of the evaluator, at the last full scan
     asked_since: float = 0.0
@@ -123,6 +126,9 @@ class Observed:
         if scan.unknown:
             seen.readable, seen.unknown = False, scan.unknown
             return
+        seen.scans_measured += 1
+        trip_s = min(scan.round_trip_s, self._limits.silence_limit_s / 4)
+        seen.round_trip_s += (trip_s - seen.round_trip_s) / min(seen.scans_measured, _SCANS_WEIGHED)
         if scan.full:  # only a full scan reads the `host.json` (law 4 of share_layout.md)
             seen.readable, seen.unknown = True, ""
         seen.answers = scan.answers

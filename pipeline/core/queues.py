@@ -1,7 +1,8 @@
 """How many attempts a worker may hold: as configured, and more while its games are short. Pure.
 
-A local worker with games of milliseconds would wait for the host after each of them, so its queue grows to
-`AHEAD_S` of play, as long as the genomes in it are small. On shares of machines each attempt costs more to take back.
+A worker with short games would wait for the host after each of them, so its queue grows to what it plays until the
+host can send more, as long as the genomes in it are small: `AHEAD_S` for a local worker, and for another one the time
+of the two requests that collect a result and publish the next attempt, as they were measured.
 
 Owns: the depth of a queue, the room in it, and how many trials all queues together need.
 Not here: which trial is queued (`assignment`).
@@ -33,16 +34,17 @@ class Queues:
         if worker.state is WorkerState.PROBATION:
             return 1
         configured = self.depth[worker.name]
-        ahead = _games_ahead(worker) if worker.name in self.local else 0
+        round_trips_s = 2 * observed.workers[worker.name].round_trip_s
+        ahead = _games_ahead(worker, AHEAD_S if worker.name in self.local else round_trips_s)
         # The games in a queue were measured by those before them, and one that lasts is not like those.
         return ahead if ahead > configured and not observed.is_busy_for_long(worker) else configured
 
 
-def _games_ahead(worker: Worker) -> int:
-    """The running game, and as many as it plays in `AHEAD_S`."""
-    if worker.games_measured < GAMES_MEASURED_MIN:
+def _games_ahead(worker: Worker, ahead_s: float) -> int:
+    """The running game, and as many as it plays in that time."""
+    if worker.games_measured < GAMES_MEASURED_MIN or not ahead_s:
         return 1
-    return min(1 + int(AHEAD_S / max(worker.game_s, AHEAD_S / DEPTH_MAX)), DEPTH_MAX)
+    return min(1 + int(ahead_s / max(worker.game_s, ahead_s / DEPTH_MAX)), DEPTH_MAX)
 
 
 class Rooms:

@@ -4,6 +4,8 @@ The facts hold once the ledger has committed them. If the commit fails the proce
 ledger without them.
 """
 
+from collections.abc import Mapping
+
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import (
     AttemptEnded,
@@ -52,6 +54,10 @@ class Transaction:
     def withdraw(self, attempt: Attempt, reason: str) -> None:
         """Withdraws an attempt; it counts against neither worker nor genome."""
         self.give_up(attempt, Outcome.WITHDRAWN, reason, by_host=True)
+
+    def give_up_to_copy(self, attempt: Attempt, reason: str) -> None:
+        """Ends an attempt so that its trial can be issued again, without stopping it: its start signal stays."""
+        self.give_up(attempt, Outcome.WITHDRAWN, reason, by_host=True, left_published=True)
 
     def withdraw_all(self, worker: Worker, reason: str) -> None:
         """Withdraws all attempts of a worker."""
@@ -114,11 +120,15 @@ class Transaction:
         self.add(WorkerOut(worker=worker, reason=reason))
         self._settle_new_poison()
 
-    def remove_worker(self, worker: str, reason: str) -> None:
-        """Removes a worker, which holds nothing, from the farm."""
-        assert not self.farm.workers[worker].wanted, worker
-        self.add(WorkerLeft(worker=worker, reason=reason))
-        self._settle_new_poison()
+    def remove_workers(self, reasons: Mapping[str, str]) -> None:
+        """Removes workers, which hold nothing, from the farm; together, so that none of them decides alone for a moment
+        which genome is poison. `reasons`: worker -> why it is removed.
+        """
+        for worker, reason in reasons.items():
+            assert not self.farm.workers[worker].wanted, worker
+            self.add(WorkerLeft(worker=worker, reason=reason))
+        if reasons and self.farm.usable():
+            self._settle_new_poison()
 
     def _settle_new_poison(self) -> None:
         """Looks for poison: a genome that took the only other worker down may be it, now that one is missing."""

@@ -53,24 +53,29 @@ def joining_worker(farm: Farm, name: str, site: str = "") -> list[Fact]:
 def restored_workers(farm: Farm, names: Collection[str], site_of: Mapping[str, str] = NO_SITES) -> list[Fact]:
     """The facts that a host begins with after a replay, so that the farm has the workers that are there now.
 
-    Those that were removed and added again while no host ran join; those that are no longer configured are retired
-    without a fact. Only facts tell which workers sites have: `site_of` names the sites that are there, with their
-    workers, and the workers of others leave.
+    Those that were removed and added again while no host ran join, without what they held in this generation; those
+    that are no longer configured are retired without a fact. Only facts tell which workers sites have: `site_of` has
+    those of the sites that are there, and the workers of others leave.
     """
     gone = [name for name, worker in farm.workers.items() if worker.site and worker.site != site_of.get(name)]
-    left = [*withdrawals(farm, SITE_GONE, gone), *(WorkerLeft(worker=name, reason=SITE_GONE) for name in gone)]
+    back = [name for name in names if name in farm.retired]
+    held = [*withdrawals(farm, SITE_GONE, gone), *withdrawals(farm, REJOINED, back)]
     farm.retire_all_but({*names} - {*gone})
     new = [name for name in names if name not in farm.workers]
-    return [*left, *(fact for name in new for fact in joining_worker(farm, name, site_of.get(name, "")))]
+    return [
+        *held,
+        *(WorkerLeft(worker=name, reason=SITE_GONE) for name in gone),
+        *(fact for name in new for fact in joining_worker(farm, name, site_of.get(name, ""))),
+    ]
 
 
 def carry_out_requests(tx: Transaction, asked: WorkerRequests) -> None:
     """Carries out what is asked for; called at every sweep, before anything is decided about workers."""
-    for worker in list(tx.farm.workers.values()):
-        if (reason := asked.leaving.get(worker.name)) is not None:
-            tx.withdraw_all(worker, f"{worker.name} was removed")
-            tx.remove_worker(worker.name, reason)
-            continue
+    leaving = {name: asked.leaving[name] for name in tx.farm.workers if name in asked.leaving}
+    for name in leaving:
+        tx.withdraw_all(tx.farm.workers[name], f"{name} was removed")
+    tx.remove_workers(leaving)
+    for worker in tx.farm.workers.values():
         if (worker.name in asked.drained) is not worker.drained:
             (_return if worker.drained else _drain)(tx, worker)
         seen = tx.observed.workers[worker.name]

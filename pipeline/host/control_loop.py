@@ -41,6 +41,7 @@ class _ShareTurn:
     scan_due: bool = False  #: its `outbox/` is to be scanned
     poll_due: bool = True  #: it is to be scanned in full
     requested_at: float = 0.0  #: when its last scan was requested, as `Observed.time`
+    submitted_at: float = 0.0  #: the same by the monotonic clock
     action_pending: bool = False  #: an action was planned while the share was busy
     acted_since_scan: bool = False
     failed: bool = False  #: a request failed since the last sweep
@@ -213,7 +214,7 @@ class ControlLoop:
             known = {result.attempt for scan in self._scans if scan.worker == worker for result in scan.results}
             request = replace(request, handled=request.handled | known)
             turn.scan_due = turn.poll_due = turn.acted_since_scan = False
-            turn.requested_at = self.observed.time
+            turn.requested_at, turn.submitted_at = self.observed.time, self._ports.clock.monotonic()
             executor.submit(request)
 
     def _receive(self) -> None:
@@ -230,7 +231,8 @@ class ControlLoop:
             for attempt, confirmed in response.sent.items():
                 self.observed.note_published(response.worker, attempt, confirmed=confirmed)
             if response.scan is not None:
-                self._scans.append(replace(response.scan, requested_at=turn.requested_at))
+                trip_s = self._ports.clock.monotonic() - turn.submitted_at
+                self._scans.append(replace(response.scan, requested_at=turn.requested_at, round_trip_s=trip_s))
 
     def _report(self, response: ShareResponse) -> None:
         """Warns of a failed request. That `inbox/` cannot be written is told once: each attempt would say it again."""

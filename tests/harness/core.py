@@ -57,6 +57,7 @@ class FakeShare:
     deployments: set[int] = field(default_factory=set)
     taken_deployment: int | None = None  #: None: the agent takes none
     takes_deployments: bool = True  #: whether what arrives can be taken
+    round_trip_s: float = 0.0  #: of its scans
 
 
 class CoreHarness:
@@ -205,6 +206,7 @@ class CoreHarness:
         )
         outbox = ShareScan(
             worker=name,
+            round_trip_s=share.round_trip_s,
             claims=frozenset(share.claims),
             answers=frozenset(share.results | dict.fromkeys(share.unread)),
             results=tuple(share.results.values()),
@@ -336,7 +338,7 @@ class CoreHarness:
         wanted = [a for w in self.farm.workers.values() for a in w.wanted.values()]
         assert len({id(a.trial) for a in wanted}) == len(wanted), "two wanted attempts at one trial"
         for worker in self.farm.workers.values():
-            deepest = 64 if worker.name in self.queues.local else 0
+            deepest = 64 if worker.name in self.queues.local or self.shares[worker.name].round_trip_s else 0
             assert len(worker.wanted) <= max(self.queues.depth[worker.name], deepest)
         for genome in self.farm.genomes:
             for trial in genome.trials:

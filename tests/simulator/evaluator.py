@@ -112,7 +112,9 @@ class SimulatedEvaluator:
             world.report_violation(f"{self._machine.name} plays {job.attempt} with evaluator {self._version}")
         behaviour = behaviour_of(self._machine.files.fetched[job.genome])
         self._begun_at = world.now
-        self._done_at = world.now + min(behaviour["seconds"] * world.rng.uniform(0.5, 1.5), job.time_limit_s)
+        self._done_at = world.now + min(
+            behaviour["seconds"] * self._machine.slowness * world.rng.uniform(0.5, 1.5), job.time_limit_s
+        )
         self._machine.note_playing(job.attempt)
         if behaviour["do"] == "poison":
             world.schedule(min(0.2, 0.8 * (self._done_at - world.now)), partial(self._machine.crash_by, job.attempt))

@@ -45,7 +45,8 @@ class SimulatedExecutor:
     def completed(self) -> list[ShareResponse]:
         responses, self._completed = self._completed, []
         for response in responses:
-            del self._since[response.worker]
+            took_s = self._world.now - self._since.pop(response.worker)
+            self._world.longest_request_s = max(self._world.longest_request_s, took_s)
         return responses
 
     def timed_out(self) -> list[ShareScan]:

@@ -282,6 +282,7 @@ class SimulatedHost:
                 losses_per_trial_max=self.world.options.losses_max,
                 idle_after_s=self.world.options.rest or None,
                 spare=self.world.options.spare,
+                copy_stragglers=self.world.options.copies,
             ),
             Queues(
                 depth=dict.fromkeys(self.machines, self.world.options.depth),

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from tests.simulator.copy_checker import CopyChecker
 from tests.simulator.disk import SimulatedDisk
 from tests.simulator.epoch_checker import EpochChecker
 from tests.simulator.evaluator import fitness_of, version_of
@@ -76,6 +77,7 @@ class LedgerChecker:
         self.queues = QueueChecker(world)
         self._epochs = EpochChecker()
         self._changes = ChangesChecker()
+        self.stragglers = CopyChecker(world)
         self._stopped: set[str] = set()  #: attempts that were interrupted by a request to stop the agent
         self._failed: set[Genome] = set()  #: genomes with a trial without a fitness
         self._generation = 0
@@ -83,7 +85,7 @@ class LedgerChecker:
     def note_fact(self, fact: dict[str, Any], generation: int) -> None:
         """Checks one committed fact."""
         self._generation = generation
-        checkers = (self.queues, self._epochs, self._changes)
+        checkers = (self.queues, self._epochs, self._changes, self.stragglers)
         for message in [checker.note_fact(fact) for checker in checkers]:
             if message:
                 self._report(message)

@@ -44,6 +44,7 @@ BOOT_S, AGENT_START_S, RESTORE_S, SAVE_S = 6.0, 1.0, 10.0, 2.0
 SHUTDOWN_LIMIT_S, SLOW_BOOT = 12.0, 10
 HEARTBEAT_LOST_S = 5.0  #: time after which the hypervisor reports a frozen guest
 FLOOD = 30  #: results that are written at once
+SLOW_MACHINE = 5
 SEEN_RECENTLY_S = 20.0  #: well below the host's limits for silence and for a recovery action
 POLL_S = 6.0  # slower than shipped: fewer polls make histories faster
 
@@ -118,6 +119,8 @@ class SimulatedMachine:
         self._turn = 0  #: which chain of agent steps is the current one
         self._checkpoints: deque[Checkpoint] = deque(maxlen=4)
         self._evaluator = SimulatedEvaluator(self)
+        slow = world.options.slow_machines
+        self.slowness = SLOW_MACHINE if slow and world.rng.random() < slow else 1  #: factor of the length of games
 
     def __deepcopy__(self, _memo: object) -> "SimulatedMachine":
         return self

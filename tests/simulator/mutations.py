@@ -552,7 +552,7 @@ MUTATIONS = [
     Mutation(
         "drained worker gets work",
         "a drained worker gets no attempts",
-        "_assignable",
+        "assignable_workers",
         "if w.state in states and not w.drained)",
         "if w.state in states)",
     ),
@@ -567,9 +567,49 @@ MUTATIONS = [
         "removed worker keeps its attempts",
         "what a worker holds is withdrawn when it leaves",
         "carry_out_requests",
-        """\
-            tx.withdraw_all(worker, f"{worker.name} was removed")
-""",
+        'tx.withdraw_all(tx.farm.workers[name], f"{name} was removed")',
+        "pass",
+    ),
+    Mutation(
+        "straggler copied again and again",
+        "a trial is played by two workers at most",
+        "_may_be_copied",
+        " or is_copied)",
+        ")",
+    ),
+    Mutation(
+        "suspected genome copied",
+        "what may take a second worker down is not copied",
+        "_may_be_copied",
+        " or trial.genome.is_suspect",
+        "",
+    ),
+    Mutation(
+        "straggler stopped",
+        "a game that is copied is played on",
+        "Transaction.give_up_to_copy",
+        ", left_published=True",
+        "",
+    ),
+    Mutation(
+        "straggler's worker gets more",
+        "law 5: a worker with a start signal that stayed gets nothing more",
+        "assignable_workers",
+        "not w.left_published and ",
+        "",
+    ),
+    Mutation(
+        "copies while trials wait",
+        "a second copy is played at once",
+        "copy_stragglers",
+        " or tx.farm.pending",
+        "",
+    ),
+    Mutation(
+        "retry waits for fast workers",
+        "a retry may be played by a slow worker",
+        "_without_slow",
+        "tx.farm.pending.retries or ",
         "",
     ),
 ]

@@ -1,7 +1,8 @@
 """Checks how many attempts each worker holds, from the facts of one farm alone.
 
 It knows the rule, and uses none of the code that follows it: a queue is as deep as configured. On a local worker it may
-hold 50 ms of play beside the running game, at most 64 attempts, once four games are measured. A long game ends that.
+hold 50 ms of play beside the running game, on a remote one what is played while two requests are executed, and at most
+64 attempts, once four games are measured. A long game ends that.
 """
 
 from collections import defaultdict
@@ -10,6 +11,7 @@ from typing import Any
 from tests.simulator.world import World
 
 AHEAD_S, DEPTH_MAX, MEASURED_MIN, WEIGHED = 0.05, 64, 4, 16
+REQUEST_MAX_S = 7.5  #: as which a longer one counts
 
 
 class QueueChecker:
@@ -64,11 +66,18 @@ class QueueChecker:
             return f"{worker} still holds {held} attempts at the end of a long game"
         return ""
 
+    @property
+    def _request_s(self) -> float:
+        """The longest request of a remote share that the host may have measured."""
+        is_disturbed = any(self._world.fired[kind] for kind in ("suspend", "slow operation"))
+        return REQUEST_MAX_S if is_disturbed else min(self._world.longest_request_s, REQUEST_MAX_S)
+
     def _depth_of(self, worker: str) -> int:
         if worker in self._on_probation:
             return 1
         number, mean_s = self._games.get(worker, [0, 0.0])
-        if not self._world.options.local or number < MEASURED_MIN:
+        if number < MEASURED_MIN:
             return self._world.options.depth
-        ahead = 1 + int(AHEAD_S / mean_s) if mean_s > AHEAD_S / DEPTH_MAX else DEPTH_MAX
+        ahead_s = AHEAD_S if self._world.options.local else 2 * self._request_s
+        ahead = 1 + int(ahead_s / mean_s) if mean_s > ahead_s / DEPTH_MAX else DEPTH_MAX if ahead_s else 1
         return max(self._world.options.depth, min(ahead, DEPTH_MAX))

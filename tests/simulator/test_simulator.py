@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -227,6 +228,21 @@ def test_queues_of_local_workers_grow_with_short_games() -> None:
     assert len(seeds) >= 5
     assert all(history.host.checker.queues.held_most > 10 for history in histories)
     assert any(history.host.farm and history.host.farm.outcomes[Outcome.TIMED_OUT] for history in histories)
+
+
+def test_stragglers_of_slow_machines_are_copied() -> None:
+    """Both kinds of end occur: the second copy completes first, or the straggler does. Each trial counts once."""
+    counted = Counter[bool]()
+    for seed in range(1, 61):
+        options = replace(fault_free_options(World(seed).options), copies=True, slow_machines=0.5, short_games=False)
+        history = play(seed, options)
+        assert history.violations == []
+        assert history.host.farm is not None
+        ends = [attempt for attempt in history.host.farm.attempts.values() if attempt.trial.decided_by == attempt.id]
+        copied = [attempt.left_published or attempt.number == 1 for attempt in ends if len(attempt.trial.attempts) > 1]
+        counted.update(copied)
+    assert counted[True] >= 1
+    assert counted[False] >= 20
 
 
 def test_guest_whose_heartbeat_falls_again_and_again_is_quarantined() -> None:

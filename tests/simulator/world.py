@@ -77,6 +77,8 @@ class Options:
     leave: float = 0.0  #: workers are removed, and join again after a while
     drain: float = 0.0  #: workers are drained for a while
     restart: float = 0.0  #: the user asks for the restart of a machine
+    copies: bool = False  #: stragglers get second copies
+    slow_machines: float = 0.0  #: probability that a machine is much slower than the others
     one_system: bool = False  #: what crashes a local agent's machine crashes the host, and all local agents, with it
 
 
@@ -94,6 +96,8 @@ _SIZES = {
     "losses_max",
     "short_games",
     "deploy",
+    "copies",
+    "slow_machines",
 }
 
 
@@ -126,6 +130,8 @@ def draw_options(rng: random.Random) -> Options:
     options = replace(options, rest=rng.uniform(3, 20), spare=rng.choice([0, 0, 1])) if may_rest else options
     deploys = not (options.local or options.second_farm) and rng.random() < 0.25
     options = replace(options, deploy=deploys)
+    if rng.random() < 0.25:
+        options = replace(options, copies=rng.random() < 0.7, slow_machines=rng.choice([0.2, 0.5]))
     if options.second_farm or rng.random() >= 0.2:
         return options
     leave, drain, restart = (rng.choice([0.0, rng.uniform(1, 6)]) for _ in range(3))
@@ -231,6 +237,7 @@ class World:
         self.executed: Counter[str] = Counter()  #: recovery actions that machines executed, and starts
         self.steps: Counter[str] = Counter()  #: operations of each process
         self.operations = 0
+        self.longest_request_s = 0.0  #: from its submission until its response was received, on remote shares
         self.violations: list[str] = []  #: violated invariants, in order
         self.played: set[str] = set()  #: attempts whose game was started
         self.bystanders: set[str] = set()  #: attempts that were played when another one crashed their system

@@ -1,7 +1,8 @@
 """An evaluator for tests: the genome says what it does; its fitness follows from bytes and seed.
 
 A genome is JSON: `{"seconds": 0.2, "do": "kill_agent"}`. Any mix-up of genomes or seeds shows in the fitness, and an
-edited copy of this file in the metric `edition`. With `"until": path` a game lasts until that file is there.
+edited copy of this file in the metric `edition`. With `"until": path` a game lasts until that file is there, and with
+`"first": path` the first game that makes that file never ends.
 As a program: `game.py GENOME SEED RESULT`.
 """
 
@@ -32,10 +33,20 @@ def play(genome_path: str, trial: Any) -> dict[str, Any]:
     orders = json.loads(data)
     _obey(orders.get("do", ""))
     trial.progress(f"playing for {orders.get('seconds', 0)} s")
+    if "first" in orders and _makes(orders["first"]):
+        threading.Event().wait()
     time.sleep(orders.get("seconds", 0))
     while "until" in orders and not os.path.exists(orders["until"]):
         time.sleep(0.01)
     return {"fitness": fitness_of(data, trial.seed), "metrics": {"size": len(data), "edition": EDITION}}
+
+
+def _makes(path: str) -> bool:
+    try:
+        with open(path, "x", encoding="utf-8"):
+            return True
+    except FileExistsError:
+        return False
 
 
 def _obey(order: str) -> None:

@@ -71,8 +71,33 @@ def test_queue_grows_when_enough_games_are_measured() -> None:
     assert len(held_by(core)) == 2
 
 
-def test_queue_of_machine_keeps_its_depth() -> None:
-    """Its attempts are not lost with this host, and cost more to take back."""
+@pytest.mark.parametrize(
+    ("seconds", "depth"), [(0.0, DEPTH_MAX), (0.001, DEPTH_MAX), (0.1, 6), (0.24, 3), (0.3, 2), (1800.0, 2)]
+)
+def test_queue_of_distant_worker_holds_what_it_plays_until_more_can_arrive(seconds: float, depth: int) -> None:
+    """A result is collected and the next attempt published by a request each, here of 250 ms."""
+    core = CoreHarness("w0", genomes=100)
+    core.shares["w0"].round_trip_s = 0.25
+    core.run_until_ready()
+
+    play(core, GAMES_MEASURED_MIN, seconds)
+
+    assert len(held_by(core)) == depth
+
+
+def test_one_slow_request_hardly_makes_queue_deeper() -> None:
+    core = CoreHarness("w0", genomes=100)
+    core.run_until_ready()
+    play(core, 16, 1.0)
+    core.shares["w0"].round_trip_s = 8.0
+
+    play(core, 1, 1.0)
+
+    assert len(held_by(core)) == 2
+
+
+def test_queue_of_near_machine_keeps_its_depth() -> None:
+    """The host can send the next attempt at once."""
     core = CoreHarness("w0", genomes=100)
     core.run_until_ready()
 

@@ -296,12 +296,11 @@ def test_removed_worker_leaves_its_trials_to_others() -> None:
     assert {a.worker for a in core.farm.attempts.values() if a.outcome is Outcome.COMPLETED} == {"w1"}
 
 
-def test_genome_that_took_the_only_worker_left_down_is_poison_when_the_other_leaves() -> None:
-    """No other worker is there any more to tell whether the genome or the worker is the cause."""
-    core = CoreHarness("w0", "w1", genomes=1, limits=Limits(attempts_max=2))
+def farm_with_charged_genome(*workers: str) -> tuple[CoreHarness, str]:
+    """A farm in which the only genome has taken one worker down as often as is allowed, and that worker."""
+    core = CoreHarness(*workers, genomes=1, limits=Limits(attempts_max=2))
     core.run_until_ready()
     (attempt,) = core.farm.attempts.values()
-    other = next(name for name in core.farm.workers if name != attempt.worker)
     core.record(f.AttemptEnded(attempt=attempt.id, outcome=Outcome.LOST))
     for number in (2, 3):
         again = f.AttemptIssued(
@@ -315,10 +314,26 @@ def test_genome_that_took_the_only_worker_left_down_is_poison_when_the_other_lea
         )
         core.record(again, f.AttemptEnded(attempt=again.attempt, outcome=Outcome.LOST))
         core.record(f.GenomeCharged(attempt=again.attempt, genome=1, worker=attempt.worker))
-    core.requests = WorkerRequests(leaving={other: "removed"})
-    tx = core.decide([], sweep=True)
+    return core, attempt.worker
 
-    assert facts_of(tx.facts, f.GenomePoisoned)
+
+def test_genome_that_took_the_only_worker_left_down_is_poison_when_the_other_leaves() -> None:
+    """No other worker is there any more to tell whether the genome or the worker is the cause."""
+    core, charged_on = farm_with_charged_genome("w0", "w1")
+    core.requests = WorkerRequests(leaving=dict.fromkeys(core.farm.workers.keys() - {charged_on}, "removed"))
+
+    assert facts_of(core.decide([], sweep=True).facts, f.GenomePoisoned)
+
+
+def test_no_genome_is_poison_because_all_workers_leave() -> None:
+    """Those that join later can tell."""
+    core, _charged_on = farm_with_charged_genome("w0", "w1", "w2")
+    core.requests = WorkerRequests(leaving=dict.fromkeys(core.farm.workers, "removed"))
+
+    facts = core.decide([], sweep=True).facts
+
+    assert len(facts_of(facts, f.WorkerLeft)) == 3
+    assert not facts_of(facts, f.GenomePoisoned)
 
 
 def test_new_worker_joins_and_plays() -> None:
@@ -404,6 +419,20 @@ def test_next_host_has_the_workers_of_the_sites_that_are_there_then() -> None:
     assert [fact.attempt for fact in withdrawn] == held
     left = f.WorkerLeft(worker="bob-0", reason=SITE_GONE)
     assert facts == [*withdrawn, left, f.WorkerJoined(worker="carol-0", site="carol")]
+
+
+def test_worker_that_is_back_holds_nothing_of_a_generation_that_is_opened_again() -> None:
+    """It left in another generation, and its share is of another epoch now."""
+    core = CoreHarness("w0", "bob-0", genomes=4)
+    core.record(*joining_worker(core.farm, "bob-0", "bob"))
+    core.run_until_ready()
+    held = [*core.farm.workers["bob-0"].wanted]
+    assert held
+    core.farm.evolve(f.WorkerLeft(worker="bob-0", reason=SITE_GONE), core.now)
+    facts = restored_workers(core.farm, ["w0", "bob-0"], {"bob-0": "bob"})
+
+    assert [fact.attempt for fact in facts if isinstance(fact, f.AttemptEnded)] == held
+    assert facts[-1] == f.WorkerJoined(worker="bob-0", site="bob")
 
 
 def test_worker_that_is_on_another_site_now_joins_again() -> None:
