@@ -1,7 +1,8 @@
 """How the workers are reached that join while a host runs: their shares, and what notifies of changes there.
 
 Owns: the order in which the parts of a host learn of a worker, and forget it.
-Not here: which workers join (`membership`), those that are there from the start (`wiring`). Machines cannot join.
+Not here: which workers join (`membership`, `site_workers`), those that are there from the start (`wiring`). Machines
+that this host starts cannot join.
 """
 
 from collections.abc import Callable

@@ -110,6 +110,7 @@ INTERNAL = {
     "pipeline.service.service_manager._REASON_MAX",
     "pipeline.shares.result_collector._NAMED_MAX",
     "pipeline.shares.smb.messages.CREDITS_MAX",
+    "pipeline.storage.ledger.SEQ_MAX",
     "pipeline.storage.ledger_rows.ERROR_CHARS_MAX",
     "pipeline.storage.project_pruning._NAMED_MAX",
     "pipeline.storage.pruned_record.PRUNED_BYTES_MAX",
