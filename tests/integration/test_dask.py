@@ -171,6 +171,7 @@ def test_workers_of_different_sites_have_different_names() -> None:
     [
         ({"agents_per_site": 0}, "agents_per_site=0: from 1 to 512"),
         ({"sites_min": 0}, "sites_min and queue_depth are at least 1"),
+        ({"sites_min": 257}, "sites_min=257: a farm has at most 256 sites"),
         ({"folder": "here"}, "expected an absolute path"),
         ({"cluster": 7}, "expected a Dask client, or the address of a scheduler"),
     ],
