@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 from inbox_agent.evaluation.version import printable
 from inbox_agent.protocol.layout import ARCHIVE_BYTES_MAX, FILES_MAX, RESERVED_NAME
+from inbox_agent.system.file_kind import is_link
 
 PATH_CHARS_MAX = 180  #: Windows' limit is 260, with the folder
 _TIME = (1980, 1, 1, 0, 0, 0)  #: the earliest that a zip can have: equal files make equal archives
@@ -86,7 +87,8 @@ def pack_evaluator(folder: Path, files: Mapping[str, str], archive: Path) -> Non
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
         for path, expected in sorted(files.items()):
             source = folder / path
-            if any(part.is_symlink() for part in (source, *source.parents) if part.is_relative_to(folder)):
+            below = (part for part in (source, *source.parents) if part != folder and part.is_relative_to(folder))
+            if any(map(_is_link, below)):
                 raise ArchiveError(f"{printable(path)} is a link or behind one; put the file itself there")
             info = zipfile.ZipInfo(path, _TIME)
             info.compress_type, info.create_system = zipfile.ZIP_DEFLATED, 3  # the system of Unix, wherever it is made
@@ -103,6 +105,13 @@ def pack_evaluator(folder: Path, files: Mapping[str, str], archive: Path) -> Non
                     target.write(chunk)
             if digest.hexdigest() != expected:
                 raise ArchiveError(f"{printable(path)} changes while it is read; stop what writes it")
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return is_link(os.lstat(path))
+    except OSError:  # opening it says why
+        return False
 
 
 def _opened(source: Path, path: str) -> tuple[BinaryIO, int]:

@@ -74,9 +74,7 @@ class LocalFiles(OneByOne):
         self._folders.close()
 
     def names(self, folder: str, entries_max: int = sys.maxsize) -> list[str]:
-        names = self._ask(
-            folder, lambda: self._folders.find(folder, certain=True).names(entries_max), missing=Unavailable
-        )
+        names = self._ask(folder, lambda: self._folders.find(folder).names(entries_max), missing=Unavailable)
         return require_few(names, folder, entries_max)
 
     def size(self, path: str) -> int:
@@ -163,7 +161,7 @@ class LocalFiles(OneByOne):
         places: dict[str, Folder] = {}
         for path in paths:
             folder, _, name = path.rpartition("/")
-            place = places.get(folder) or places.setdefault(folder, self._folder(folder, certain=True))
+            place = places.get(folder) or places.setdefault(folder, self._folder(folder))
             if not self._ask(path, lambda place=place, name=name: _remove(place, name)):  # type: ignore[misc]
                 self._require_folder(path)  # nothing removed: raise if the folder is missing
 
@@ -174,9 +172,9 @@ class LocalFiles(OneByOne):
 
     # ------------------------------------------------------------------------------------------------------- folders
 
-    def _folder(self, folder: str, *, certain: bool = False) -> Folder:
+    def _folder(self, folder: str) -> Folder:
         try:
-            return self._folders.find(folder, certain=certain)
+            return self._folders.find(folder)
         except OSError as error:
             raise self._share_error(folder, error, Unavailable) from error
 
@@ -192,7 +190,7 @@ class LocalFiles(OneByOne):
     def _require_folder(self, path: str) -> None:
         """Raises Unavailable if the folder of a path is missing or a link: its files are then unknown, not absent."""
         top = path.partition("/")[0] if "/" in path else ""
-        self._ask(top, lambda: self._folders.find(top, certain=True), missing=Unavailable)
+        self._ask(top, lambda: self._folders.find(top), missing=Unavailable)
 
     def _place_to_read(self, path: str) -> tuple[Folder, str]:
         """The folder and the name of a file.

@@ -2,7 +2,7 @@
 
 Owns: that nothing is reached through a link in place of a folder. Where folders have descriptors, one is opened without
 following links and kept, and its files are named relative to it: exchanging the folder for a link changes nothing.
-Windows has no such calls; there a folder is looked at before its names are used.
+Windows has no such calls; there each folder of a path is looked at before its names are used.
 Not here: what is done with files (`local_files`). The share itself may be reached through a link.
 """
 
@@ -45,11 +45,10 @@ class Folder(Protocol):
 class Folders(Protocol):
     """The folders of one share, by their paths in it; the share itself is the empty path."""
 
-    def find(self, folder: str, *, certain: bool = False) -> Folder:
-        """A folder, for the calls that follow. Raises OSError: missing, or a link or a file.
+    def find(self, folder: str) -> Folder:
+        """A folder, for the calls that follow.
 
-        Without `certain` one of the layout may be any of these where that takes a call of its own; the calls that
-        follow then fail.
+        Raises OSError: this folder, or one that it is in, is missing, or a link or a file.
         """
 
     def close(self) -> None:
@@ -119,7 +118,7 @@ class OpenFolders:
         self._root = os.fspath(root)
         self._open: dict[str, _OpenFolder] = {}
 
-    def find(self, folder: str, *, certain: bool = False) -> _OpenFolder:
+    def find(self, folder: str) -> _OpenFolder:
         found = self._open.get(folder)
         if found is not None and found.is_in_place:
             return found
@@ -169,10 +168,14 @@ class FoldersByPath:
     def __init__(self, root: Path) -> None:
         self._base = os.fspath(root) + os.sep
 
-    def find(self, folder: str, *, certain: bool = False) -> _FolderByPath:
-        if certain or (folder and folder not in _KEPT):
-            _require_folder(self._base + folder, may_be_link=not folder)
-        return _FolderByPath(self._base + folder + os.sep if folder else self._base)
+    def find(self, folder: str) -> _FolderByPath:
+        if not folder:
+            _require_folder(self._base, may_be_link=True)
+            return _FolderByPath(self._base)
+        names = folder.split("/")
+        for depth in range(len(names)):  # a link further up leads out of the share, too
+            _require_folder(self._base + os.sep.join(names[: depth + 1]))
+        return _FolderByPath(self._base + folder + os.sep)
 
     def close(self) -> None:
         pass  # none is kept open

@@ -3,6 +3,7 @@
 Not here: files over SMB, whose answers do not have the reparse tag (`pipeline.shares.smb`).
 """
 
+import contextlib
 import errno
 import os
 import stat
@@ -13,10 +14,13 @@ _NAME_SURROGATE = 0x20000000
 
 #: For `os.open`: a link is not followed, a pipe is not waited for. What was opened must then be looked at.
 SAFE_FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+FOLLOWS_LINKS = not hasattr(os, "O_NOFOLLOW")  #: Windows: `os.open` follows a link whatever the flags are
 
 
 def open_regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
     """Opens a regular file, and nothing else. Raises OSError."""
+    if FOLLOWS_LINKS:
+        _refuse_link(path)
     descriptor = os.open(path, flags | SAFE_FLAGS, 0o666)
     try:
         if not is_regular(os.fstat(descriptor)):
@@ -25,6 +29,12 @@ def open_regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _refuse_link(path: str | os.PathLike[str]) -> None:
+    with contextlib.suppress(FileNotFoundError):  # it may be about to be made
+        if is_link(os.lstat(path)):
+            raise OSError(errno.ELOOP, "symbolic links and junctions are not followed", os.fspath(path))
 
 
 def is_link(info: os.stat_result) -> bool:

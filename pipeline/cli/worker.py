@@ -149,7 +149,7 @@ def _holds_work(reader: ProjectReader, name: str) -> bool:
     if playing is None:
         return False
     worker = reader.farm(playing).workers.get(name)
-    return worker is not None and (bool(worker.wanted) or not worker.drained)
+    return worker is not None and (bool(worker.may_be_playing) or not worker.drained)
 
 
 def _drained(is_drained: bool) -> str:

@@ -29,12 +29,12 @@ def assign(tx: Transaction, queues: Queues) -> None:
         if (chosen := next_on_free_system(tx.farm, assignable, queues.local)) is not None:
             _issue(tx, *chosen)
         assignable = [worker for worker in assignable if worker.name not in queues.local]
-    assignable = _without_slow(tx, assignable)
     rooms = Rooms(queues, tx.observed, assignable)
+    takers = _takers(tx, assignable, rooms)
     found_nothing: dict[str, int] = {}  # worker -> facts of this tick when there was no trial for it
-    least = min((len(worker.wanted) for worker in assignable if rooms.of(worker)), default=0)
-    for level in range(least, max((len(worker.wanted) + rooms.of(worker) for worker in assignable), default=0)):
-        for worker in assignable:
+    least = min((len(worker.wanted) for worker in takers), default=0)
+    for level in range(least, max((len(worker.wanted) + rooms.of(worker) for worker in takers), default=0)):
+        for worker in takers:
             is_next = rooms.of(worker) and len(worker.wanted) <= level
             if not is_next or found_nothing.get(worker.name) == len(tx.facts):
                 continue
@@ -56,16 +56,17 @@ def assignable_workers(tx: Transaction) -> list[Worker]:
     return [w for w in candidates if tx.observed.may_get_work(w) and can_play(tx.farm, tx.observed.workers[w.name])]
 
 
-def _without_slow(tx: Transaction, assignable: list[Worker]) -> list[Worker]:
-    """The fastest first if not every worker gets a trial; without those that would end one when the others have played
-    all of them. A retry may need the very worker that is slow, so it waits for no other.
+def _takers(tx: Transaction, assignable: list[Worker], rooms: Rooms) -> list[Worker]:
+    """The workers with room; the fastest first if not every one gets a trial, and without those that are so slow that
+    faster ones will have played all that waits. A retry may need the very worker that is slow: it waits for no other.
     """
-    trials, pace = len(tx.farm.pending), Pace(tx.farm, tx.observed, tx.limits.grace_s)
-    if trials < len(assignable):
-        assignable = sorted(assignable, key=pace.game_s)
-    if tx.farm.pending.retries or not pace.may_leave_to_faster(assignable, trials):
-        return assignable
-    return [worker for worker in assignable if not pace.leaves_to_faster(worker, assignable, trials)]
+    trials, takers = len(tx.farm.pending), [worker for worker in assignable if rooms.of(worker)]
+    if trials > _SEARCHED_MAX * len(assignable):
+        return takers
+    pace = Pace(tx.farm, tx.observed, tx.limits.grace_s)
+    if trials < len(takers):
+        takers.sort(key=lambda worker: (worker.state is WorkerState.PROBATION, pace.game_s(worker)))
+    return takers if tx.farm.pending.retries else pace.without_slow(takers, assignable, trials)
 
 
 def _loading(tx: Transaction) -> list[Worker]:
@@ -76,6 +77,12 @@ def _loading(tx: Transaction) -> list[Worker]:
         for worker in workers
         if tx.observed.workers[worker.name].loading_since is not None and tx.observed.may_get_work(worker)
     ]
+
+
+def _playing_on(tx: Transaction) -> list[Worker]:
+    """The workers that will be assignable when a game is over that they play on (law 5 of share_layout.md)."""
+    able = (w for w in tx.farm.workers.values() if w.state is WorkerState.READY and not w.drained)
+    return [worker for worker in able if worker.left_published and tx.observed.may_get_work(worker)]
 
 
 def _lost_too_many(tx: Transaction, worker: Worker) -> bool:
@@ -110,7 +117,8 @@ def _waits_for_other_worker(
     if trial.losses + 1 >= tx.limits.losses_per_trial_max:
         last_choice |= trial.lost_by
     if worker.name in last_choice:
-        return any(other.name not in last_choice for other in (*assignable, *_loading(tx), *coming_back(tx)))
+        later = (*_loading(tx), *_playing_on(tx), *coming_back(tx))
+        return any(other.name not in last_choice for other in (*assignable, *later))
     others = (other for other in assignable if other.name not in trial.tried_by)
     return any(rooms.of(other) and not (trial.run_alone and other.wanted) for other in others)
 
@@ -180,14 +188,18 @@ def _give_to_idle(tx: Transaction, queues: Queues) -> None:
     """Withdraws an attempt from a worker that is busy for long, for each one that has none."""
     assignable = assignable_workers(tx)
     rooms = Rooms(queues, tx.observed, assignable)
+    takers = {worker.name for worker in _takers(tx, assignable, rooms)}
+    free = [worker for worker in assignable if not worker.wanted]
+    idle = [worker for worker in free if worker.name not in takers or _pick(tx, worker, assignable, rooms) is None]
+    if not idle:
+        return
     pace = Pace(tx.farm, tx.observed, tx.limits.grace_s)
-    idle = [w for w in assignable if not w.wanted and _pick(tx, w, assignable, rooms) is None]
-    for worker in tx.farm.workers.values() if idle else ():
+    idle.sort(key=pace.game_s)
+    for worker in tx.farm.workers.values():
         for last in tx.observed.waiting(worker) if tx.observed.is_busy_for_long(worker) else ():
             # A worker that has tried it would not get it, and it would return to the same queue.
-            takers = (w for w in idle if w.name not in last.trial.tried_by)
-            taker = next((w for w in takers if not pace.leaves_to_faster(w, assignable, 1, without=last)), None)
-            if taker is not None:
+            taker = next((w for w in idle if w.name not in last.trial.tried_by), None)
+            if taker is not None and not pace.ends_sooner(worker, taker):
                 idle.remove(taker)
                 tx.withdraw(last, "an idle worker can play it sooner")
                 break

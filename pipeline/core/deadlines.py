@@ -15,7 +15,7 @@ from pipeline.core.transaction import Transaction
 def enforce_deadlines(tx: Transaction, worker: Worker) -> None:
     """Ends the overdue attempts of one worker. Runs after `accept_results` of the same tick."""
     seen = tx.observed.workers[worker.name]
-    if not seen.readable or not worker.epoch_open:
+    if not tx.observed.is_open(worker):
         return
     claimed = [attempt for attempt in worker.wanted.values() if attempt.id in seen.claims]
     for attempt in claimed:

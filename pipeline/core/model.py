@@ -6,6 +6,7 @@ Not here: applying them (`farm`).
 
 import enum
 import hashlib
+import math
 from dataclasses import dataclass, field
 
 from inbox_agent.protocol.layout import Outcome
@@ -75,6 +76,7 @@ LOSSES = frozenset({Outcome.INTERRUPTED, Outcome.LOST, Outcome.CORRUPT, Outcome.
 BLAMES_GENOME = frozenset({Outcome.FAILED, Outcome.TIMED_OUT})
 #: Outcomes of games whose length tells how long others take; a failure costs a new process as well.
 _MEASURED = frozenset({Outcome.COMPLETED, Outcome.TIMED_OUT})
+_GAME_MIN_S = 1e-3  # as which a shorter one counts
 _GAMES_WEIGHED = 16  # in their mean length: it soon shows that games have become longer
 
 
@@ -226,6 +228,8 @@ class Worker:
     unexpected: int = 0  #: results on its share of attempts that were never issued, since this start in this run
     games_measured: int = 0  #: of this run
     game_s: float = 0.0  #: mean length of those games, in which the latest weigh most
+    games_completed: int = 0  #: of this run
+    log_game_s: float = 0.0  #: mean of the logarithms of their lengths in seconds, in which the latest weigh most
     reverts: int = 0  #: epochs of its share, without those that the host ordered; a probation forgives one
     losses: int = 0  #: in a row
     restarts: int = 0  #: recovery actions since it last finished an attempt
@@ -238,6 +242,11 @@ class Worker:
     reason: str = ""
     site: str = ""  #: the site that it is on; empty: it is on none
 
+    @property
+    def may_be_playing(self) -> list[Attempt]:
+        """The attempts whose start signals are wanted on its share: not over, or played on although they are."""
+        return [*self.wanted.values(), *self.left_published.values()]
+
     def reset(self) -> None:
         """Forgets its losses and what was done about them: a host has started, or it has joined."""
         self.state, self.recovery, self.reason = WorkerState.READY, None, ""
@@ -248,7 +257,8 @@ class Worker:
         self.left_published.clear()
         self.given_up.clear()
         self.unexpected = 0
-        self.games_measured, self.game_s = 0, 0.0
+        self.games_measured = self.games_completed = 0
+        self.game_s = self.log_game_s = 0.0
 
     def note_over(self, attempt: Attempt) -> None:
         """Holds an attempt no longer, and measures its game; what may still come of it is waited for."""
@@ -256,6 +266,10 @@ class Worker:
         if attempt.outcome in _MEASURED:
             self.games_measured += 1
             self.game_s += (attempt.seconds - self.game_s) / min(self.games_measured, _GAMES_WEIGHED)
+        if attempt.outcome is Outcome.COMPLETED:
+            self.games_completed += 1
+            log_s = math.log(max(attempt.seconds, _GAME_MIN_S))
+            self.log_game_s += (log_s - self.log_game_s) / min(self.games_completed, _GAMES_WEIGHED)
         if attempt.left_published:
             self.left_published[attempt.id] = attempt
         if not attempt.has_result:

@@ -182,7 +182,14 @@ class Observed:
         seen = self.workers[worker.name]
         playing = [since for attempt, since in seen.claims.items() if attempt in worker.wanted]
         busy_since = min(playing, default=seen.loading_since)
-        return busy_since is not None and self.time - busy_since > self._limits.take_back_after_s
+        # A claim is shown until the next scan, which may be two requests away.
+        return (
+            busy_since is not None and self.time - busy_since > self._limits.take_back_after_s + 2 * seen.round_trip_s
+        )
+
+    def is_open(self, worker: Worker) -> bool:
+        """Whether the share can be read, and is known to be this farm's."""
+        return worker.epoch_open and self.workers[worker.name].readable
 
     def waiting(self, worker: Worker) -> list[Attempt]:
         """The attempts of a worker that are not claimed and that another one may play, the newest first."""

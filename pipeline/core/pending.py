@@ -64,7 +64,7 @@ def _unassigned_reason(farm: Farm, trial: Trial, depth: Mapping[str, int]) -> Pe
         return PendingReason.NO_SHARE_READY
     if trial.is_held_back:
         return PendingReason.OTHER_TRIAL_FIRST
-    if trial.run_alone and all(worker.wanted or worker.left_published for worker in ready):
+    if trial.run_alone and all(worker.may_be_playing for worker in ready):
         return PendingReason.NEEDS_IDLE_WORKER
     with_room = {worker.name for worker in ready if not _is_full(worker, depth)}
     if not with_room:
@@ -75,4 +75,6 @@ def _unassigned_reason(farm: Farm, trial: Trial, depth: Mapping[str, int]) -> Pe
 
 def _is_full(worker: Worker, depth: Mapping[str, int]) -> bool:
     room = 1 if worker.state is WorkerState.PROBATION else depth.get(worker.name, 1)
+    if worker.left_published:
+        return True
     return len(worker.wanted) >= room or any(attempt.trial.run_alone for attempt in worker.wanted.values())

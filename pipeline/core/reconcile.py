@@ -59,7 +59,7 @@ def _share_action(farm: Farm, worker: Worker, observed: Observed, due: Deploymen
         return None
     if not worker.epoch_open:
         return ShareAction(worker.name, host=HostRecord(farm=farm.farm_id, worker=worker.name, epoch=worker.epoch))
-    wanted = worker.wanted.keys() | worker.left_published.keys()
+    wanted = {attempt.id for attempt in worker.may_be_playing}
     remove = tuple(sorted(observed.removable(worker.name, (seen.starts | seen.payloads) - wanted)))
     publish = tuple(
         start_record(farm, attempt)

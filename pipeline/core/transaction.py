@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from inbox_agent.protocol.layout import Outcome
 from pipeline.core.facts import (
     AttemptEnded,
+    AttemptReleased,
     EpochRaised,
     Fact,
     GenomeCharged,
@@ -150,19 +151,29 @@ class Transaction:
             if trial.state is not TrialState.SETTLED:
                 self._settle_failed(trial, Settlement.FAILED, reason, last, skip_others=False)
 
+    def _settle(self, trial: Trial, settled: TrialSettled) -> None:
+        """Adds the end of a trial, and ends what is played on of it: no sweep may follow before the run is finished."""
+        self.add(settled)
+        for attempt in trial.attempts:
+            worker = self.farm.workers.get(attempt.worker)
+            if worker is not None and attempt.id in worker.left_published and self.observed.is_open(worker):
+                self.add(AttemptReleased(attempt=attempt.id))
+                self.touched.add(worker.name)
+
     def _settle_completed(self, attempt: Attempt, ended: AttemptEnded) -> None:
         trial = attempt.trial
         sibling = trial.open_attempt
         if sibling is not None:
             self.withdraw(sibling, f"{attempt.id} came back completed")
-        self.add(
+        self._settle(
+            trial,
             TrialSettled(
                 genome=trial.genome.number,
                 trial=trial.number,
                 settlement=Settlement.COMPLETED,
                 attempt=attempt.id,
                 fitness=ended.fitness,
-            )
+            ),
         )
 
     def _settle_if_exhausted(self, attempt: Attempt) -> None:
@@ -195,7 +206,8 @@ class Transaction:
         if (wanted := trial.open_attempt) is not None:
             self.withdraw(wanted, "its trial is settled")
         fitness = self.farm.settings.timed_out_fitness if settlement is Settlement.TIMED_OUT else None
-        self.add(
+        self._settle(
+            trial,
             TrialSettled(
                 genome=trial.genome.number,
                 trial=trial.number,
@@ -203,7 +215,7 @@ class Transaction:
                 attempt=attempt,
                 fitness=fitness,
                 reason=reason,
-            )
+            ),
         )
         if skip_others and fitness is None:
             self._skip_other_trials(trial)
@@ -216,13 +228,14 @@ class Transaction:
             reason = f"trial {failed.number} of this genome failed"
             if (wanted := trial.open_attempt) is not None:
                 self.withdraw(wanted, reason)
-            self.add(
+            self._settle(
+                trial,
                 TrialSettled(
                     genome=trial.genome.number,
                     trial=trial.number,
                     settlement=Settlement.SKIPPED,
                     reason=reason,
-                )
+                ),
             )
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from pipeline.errors import InputError
 from pipeline.paths import ATTEMPT_RESULT, ATTEMPTS, PRUNED_JSON, RESULTS_JSONL
+from pipeline.storage.disk_use import is_folder
 from pipeline.storage.result_lines import ResultLine, read_result_lines
 
 
@@ -22,7 +23,8 @@ class Unpacked:
 def unpack(results: Path, target: Path) -> Unpacked:
     """Writes `<attempt>/result.json` below `target`, indented, for each line of a results folder.
 
-    Logs and artifacts are there already if `target` is its folder of attempts; they are copied to any other.
+    Logs and artifacts are there already if `target` is its folder of attempts; they are copied to any other, unless a
+    link is in place of an attempt's folder.
 
     Raises:
         InputError: there are no lines, or a file cannot be read or written.
@@ -47,7 +49,7 @@ def unpack(results: Path, target: Path) -> Unpacked:
 
 def _write(line: ResultLine, files: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    if files.is_dir() and files.resolve() != folder.resolve():
+    if is_folder(files) and files.resolve() != folder.resolve():
         shutil.copytree(files, folder, symlinks=True, dirs_exist_ok=True)
     is_json = line.record.startswith(b"{")
     text = msgspec.json.format(line.record, indent=2) + b"\n" if is_json else line.record

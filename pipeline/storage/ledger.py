@@ -22,17 +22,18 @@ from pipeline.storage.ledger_migration import MIGRATED_VERSION, migrate
 from pipeline.storage.ledger_rows import (
     COLUMNS,
     ERROR_CHARS_MAX,
+    FARM_SCHEMA,
     SCHEMA,
     VERSION,
     Commit,
     UnreadableRow,
+    check_schema,
     decode_commit,
     insert,
 )
 from pipeline.storage.read_connection import ReadConnection, connect_to_read, is_forbidden, log_of
 
 SEQ_MAX = 2**63 - 1  #: of a fact: the largest integer of SQLite
-_FARM = "CREATE TABLE farm (id TEXT NOT NULL, version INTEGER NOT NULL, facts INTEGER NOT NULL);"
 
 
 class Ledger:
@@ -51,17 +52,21 @@ class Ledger:
         self._refuse_other_version()
         try:
             self._db = self._connect(folder, read_only)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:  # SQLite quotes the damaged text
             raise self._failure(error) from error
         try:
             if isinstance(self._db, sqlite3.Connection):
                 _prepare(self._db, self.path)
                 self._migrate(self._db)
             self.farm_id = self._identify()
+            check_schema(self._db)
             self._last = self._count_facts()
         except PipelineError:
             self._db.close()
             raise
+        except UnreadableRow as error:
+            self._db.close()
+            raise LedgerError(f"{self.path}: {error}; {_FIX}") from error
         except (sqlite3.Error, UnicodeError) as error:
             self._db.close()
             raise self._failure(error) from error
@@ -116,8 +121,6 @@ class Ledger:
             return
         try:
             migrate(db)
-        except UnreadableRow as error:
-            raise LedgerError(f"{self.path}: {error}; {_FIX}") from error
         except (sqlite3.Error, UnicodeError) as error:
             raise self._failure(error, f"cannot be converted to version {VERSION}: ") from error
 
@@ -251,7 +254,7 @@ def _create(path: Path) -> None:
 
 def _add_schema(db: sqlite3.Connection) -> None:
     # In one transaction: a host that is killed in between must not leave half a ledger.
-    db.executescript(f"BEGIN;PRAGMA application_id={_APPLICATION_ID};{_FARM}{SCHEMA}")
+    db.executescript(f"BEGIN;PRAGMA application_id={_APPLICATION_ID};{FARM_SCHEMA}{SCHEMA}")
     db.execute("INSERT INTO farm VALUES (?, ?, 0)", (secrets.token_hex(8), VERSION))
     db.execute("COMMIT")
 

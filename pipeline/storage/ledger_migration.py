@@ -11,7 +11,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from pipeline.storage.ledger_rows import SCHEMA, VERSION, Commit, UnreadableRow, decode_body, insert
+from pipeline.storage.ledger_rows import SCHEMA, VERSION, Commit, UnreadableRow, check_schema, decode_body, insert
 
 MIGRATED_VERSION = 2
 
@@ -35,6 +35,7 @@ def migrate(db: sqlite3.Connection) -> None:
         if last != written:
             raise UnreadableRow(f"fact {last + 1} is missing")
         db.execute("DROP TABLE facts")
+        check_schema(db)  # the table that version 2 had already, too
         db.execute("UPDATE farm SET version = ?", (VERSION,))
 
 

@@ -1,12 +1,16 @@
 """The rows of the ledger: one for each commit.
 
 Owns: the schema, and what a row holds. A row has a checksum of all its columns, so damage is detected when it is read.
+The schema, which is text in the file, is compared with the one of this version when a ledger is opened.
 Not here: transactions, and which rows are read.
 """
 
+import contextlib
+import re
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,8 +26,10 @@ from pipeline.core.facts import (
     WorkerFact,
     decode_facts,
 )
+from pipeline.storage.read_connection import ReadConnection
 
 VERSION = 3
+FARM_SCHEMA = "CREATE TABLE farm (id TEXT NOT NULL, version INTEGER NOT NULL, facts INTEGER NOT NULL);"
 SCHEMA = """
 CREATE TABLE commits (
     last INTEGER PRIMARY KEY,    -- the number of its last fact
@@ -31,7 +37,7 @@ CREATE TABLE commits (
     at REAL NOT NULL,            -- wall clock of the host, seconds since 1970, for people
     generation INTEGER NOT NULL, -- 0 before the first one
     run INTEGER NOT NULL,
-    epochs INTEGER NOT NULL,     -- 1: other generations depend on some facts
+    epochs INTEGER NOT NULL,     -- 1: other generations depend on some of its facts
     body BLOB NOT NULL,          -- the facts, each a line of JSON
     crc INTEGER NOT NULL
 );
@@ -46,10 +52,36 @@ CREATE TABLE attempts (          -- what is asked about attempts of other runs
 #: The columns of a commit, as `decode_commit` takes them.
 COLUMNS = "last, facts, at, generation, run, epochs, body, crc"
 ERROR_CHARS_MAX = 200  # of SQLite's and msgspec's errors, which quote the damaged file
+_COMMENT = re.compile(" *--[^\n]*")
 
 
 class UnreadableRow(Exception):
-    """A row is damaged, or a later version wrote it; the message says which facts, and not in which file."""
+    """A row or the schema is damaged, or a later version wrote it; the message says which, and not in which file."""
+
+
+def check_schema(db: sqlite3.Connection | ReadConnection) -> None:
+    """Compares the tables and indexes of a ledger with those of this version. Raises UnreadableRow, sqlite3.Error.
+
+    SQLite obeys whatever schema it finds: with another condition, an index leaves out rows without an error.
+    """
+    if damaged := sorted(name for _kind, name, _table, _text in _expected_schema() - _schema_of(db)):
+        raise UnreadableRow(f"the schema of {', '.join(damaged)} is damaged")
+    roots = [root for (root,) in db.execute("SELECT rootpage FROM sqlite_master WHERE rootpage > 0")]
+    if len(set(roots)) < len(roots):
+        raise UnreadableRow("two of its tables or indexes begin on the same page")
+
+
+@cache
+def _expected_schema() -> frozenset[tuple[str, ...]]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(FARM_SCHEMA + SCHEMA)
+        return _schema_of(db)
+
+
+def _schema_of(db: sqlite3.Connection | ReadConnection) -> frozenset[tuple[str, ...]]:
+    """Kind, name, table and text of each table and index, without comments: earlier pipelines wrote other ones."""
+    rows = db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master")
+    return frozenset((*map(str, names), _COMMENT.sub("", str(text))) for *names, text in rows)
 
 
 class Commit(NamedTuple):

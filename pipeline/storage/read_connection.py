@@ -33,6 +33,7 @@ class ReadConnection:
 
     Raises:
         sqlite3.Error: it cannot be read; `is_forbidden` tells whether a right is missing.
+        UnicodeError: it is damaged, and what SQLite quotes of it is no text.
     """
 
     def __init__(self, path: Path) -> None:
@@ -73,7 +74,7 @@ class ReadConnection:
         db = connect_to_read(self._path, "mode=ro")
         try:
             db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()  # only a query opens its log
-        except sqlite3.Error:
+        except (sqlite3.Error, UnicodeError):
             db.close()
             raise
         return db
@@ -87,7 +88,7 @@ class ReadConnection:
                 source.backup(copy)
             finally:
                 source.close()
-        except sqlite3.Error:
+        except (sqlite3.Error, UnicodeError):
             copy.close()
             if self._look() == before:
                 raise

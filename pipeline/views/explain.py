@@ -89,7 +89,7 @@ PENDING_REASONS: dict[PendingReason, tuple[str, str]] = {
     ),
     PendingReason.READY: (
         "a worker has a free slot for it",
-        "the next tick gives it to that worker, if its evaluator is loaded",
+        "the next tick gives it to that worker, if its evaluator is loaded and no faster worker plays it sooner",
     ),
     PendingReason.NO_HOST: ("no host is playing this generation", "run `pipeline run` for it"),
 }
@@ -153,7 +153,7 @@ def explain_worker(farm: Farm, name: str, history: Iterable[DatedFact]) -> list[
         f"Its share is in epoch {worker.epoch}. In this generation it was given {len(mine)} attempts"
         + (f": {', '.join(ends)}." if ends else "."),
     ]
-    for attempt in worker.wanted.values():
+    for attempt in worker.may_be_playing:
         doing = "plays" if attempt.claimed_at is not None else "has in its queue"
         lines.append(f"It {doing} trial {attempt.trial.number} of {_name(attempt.trial.genome)} as {attempt.id}.")
     happened = list(_happened(farm, name, history))
@@ -219,7 +219,9 @@ def _attempt(attempt: Attempt, given: "_GivenReasons") -> str:
     why = f" ({given.reason(attempt.reason, _try(attempt))})" if attempt.reason else ""
     ended = f"ended {local_time(attempt.ended_at)}{played} as {attempt.outcome.replace('_', ' ')}"
     superseded = " It does not count: the genome was reopened since." if attempt.superseded else ""
-    return f"{line}, {ended}: {OUTCOMES[attempt.outcome]}{blame}{why}.{superseded}"
+    is_copied = attempt.outcome is Outcome.WITHDRAWN and attempt.left_published
+    meaning = "the host gave its trial to another worker as well" if is_copied else OUTCOMES[attempt.outcome]
+    return f"{line}, {ended}: {meaning}{blame}{why}.{superseded}"
 
 
 def _begun(attempt: Attempt) -> str:

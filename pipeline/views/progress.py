@@ -152,8 +152,8 @@ def _rows(farm: Farm, observed: Observed | None, at: float) -> Iterator[WorkerRo
 
 def _row(worker: Worker, observed: Observed | None, at: float, last_game_s: float | None) -> WorkerRow:
     seen = observed.workers[worker.name] if observed is not None else None
-    claimed = seen.claims if seen is not None else {a.id for a in worker.wanted.values() if a.claimed_at}
-    playing = next((a for a in worker.wanted.values() if a.id in claimed), None)
+    claimed = seen.claims if seen is not None else {a.id for a in worker.may_be_playing if a.claimed_at}
+    playing = next((a for a in worker.may_be_playing if a.id in claimed), None)
     playing_s, said, state = 0.0, "", str(worker.state)
     if playing is not None:
         since = seen.claims[playing.id] if seen is not None else playing.claimed_at or at
@@ -168,14 +168,14 @@ def _row(worker: Worker, observed: Observed | None, at: float, last_game_s: floa
         if state == "idle" and seen is not None and seen.loading_since is not None:
             state = "loading"
     if worker.drained and worker.state is not WorkerState.OUT:
-        state = "draining" if worker.wanted else "drained"
+        state = "draining" if worker.wanted or playing else "drained"
     return WorkerRow(
         name=worker.name,
         state=state,
         genome=clean(playing.trial.genome.name, 200) if playing else "",
         trial=playing.trial.number if playing else 0,
         playing_s=playing_s,
-        waiting=len(worker.wanted) - bool(playing),
+        waiting=len(worker.wanted) - (playing is not None and playing.id in worker.wanted),
         losses=worker.losses,
         recovery=str(worker.recovery or ""),
         note=clean(

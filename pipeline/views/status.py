@@ -44,7 +44,7 @@ def _counts(farm: Farm) -> list[str]:
 def _workers(farm: Farm, notes: Mapping[str, str]) -> list[str]:
     return [
         f"{worker.name}: {worker.state}{', drained' if worker.drained else ''}, "
-        f"epoch {worker.epoch}, holds {len(worker.wanted)}"
+        f"epoch {worker.epoch}, holds {len(worker.may_be_playing)}"
         + (f"; {reason}" if (reason := worker.reason or notes.get(worker.name, "")) else "")
         for worker in sorted({**farm.retired, **farm.workers}.values(), key=lambda w: w.name)
     ]

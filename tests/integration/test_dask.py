@@ -4,6 +4,8 @@ Also a cluster that grows and shrinks while a generation is played on it.
 """
 
 import json
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,10 +21,13 @@ from pipeline.core.worker_requests import REJOINED, SITE_GONE
 from pipeline.diagnosis.sites import check_sites
 from pipeline.errors import ConfigError, HostError
 from pipeline.machines.sites import dask_sites
+from pipeline.machines.sites.dask_cluster import DaskCluster
 from pipeline.machines.sites.dask_sites import scheduler_address, worker_prefix
+from pipeline.machines.sites.site_link import SiteUnavailable
 from tests.harness.certificates import Authority, make_authority
 from tests.harness.dask_cluster import DaskClusterProcesses, dask_cluster
 from tests.harness.site_farm import SiteFarm
+from tests.harness.waiting import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 
@@ -127,6 +132,21 @@ def test_doctor_names_what_is_wrong_with_sites(tmp_path: Path) -> None:
     assert "site alice: on " in found
     assert "it has no name of its own; start it with `dask worker --name NAME`" in found
     assert f"[sites]: no Dask scheduler at tcp://{place}: " in gone
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where the descriptors of a process can be counted")
+def test_closed_cluster_keeps_no_descriptor() -> None:
+    """`pipeline doctor` may be asked again and again by one process."""
+    before = len(os.listdir("/proc/self/fd"))
+    security = Security()  # type: ignore[no-untyped-call]
+    clusters = [DaskCluster("tcp://127.0.0.1:1", security) for _ in range(5)]
+    assert len(os.listdir("/proc/self/fd")) > before
+    for cluster in clusters:
+        cluster.close()
+
+    assert eventually(lambda: len(os.listdir("/proc/self/fd")) <= before)
+    with pytest.raises(SiteUnavailable, match="ended"):
+        clusters[0].workers()
 
 
 def doctor(root: Path) -> str:

@@ -18,6 +18,7 @@ from inbox_agent import evaluator_archive
 from inbox_agent.evaluator_archive import ArchiveError, pack_evaluator, path_problem, unpack_evaluator
 from inbox_agent.evaluator_files import EvaluatorFiles
 from inbox_agent.settings import EvaluatorTable
+from tests.harness.links import link_folder
 from tests.harness.raw_zip import DEFLATED, ENCRYPTED, REGULAR, UTF8, Entry, raw_zip
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX file names, modes and links")
@@ -257,6 +258,19 @@ def test_equal_files_make_equal_archives(tmp_path: Path) -> None:
         pack_evaluator(folder, files, tmp_path / f"{name}.zip")
         archives.append((tmp_path / f"{name}.zip").read_bytes())
     assert archives[0] == archives[1]
+
+
+def test_folder_that_is_packed_may_be_reached_through_link(tmp_path: Path) -> None:
+    """The user chose its path; links below it are refused."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "play.py").write_text("x = 1\n")
+    link_folder(tmp_path / "link", tmp_path / "source")
+    files = EvaluatorFiles(EvaluatorTable(python="play:play"), tmp_path / "link").read()
+
+    pack_evaluator(tmp_path / "link", files, tmp_path / "archive.zip")
+
+    unpack_evaluator(tmp_path / "archive.zip", tmp_path / "target")
+    assert content_of(tmp_path / "target") == {"play.py": (tmp_path / "source" / "play.py").read_bytes()}
 
 
 @posix

@@ -15,6 +15,8 @@ from inbox_agent.protocol import local_folders
 from inbox_agent.protocol.files import FileMissing, ShareError, Unavailable
 from inbox_agent.protocol.layout import INBOX, OUTBOX, STATUS
 from inbox_agent.protocol.local_files import LocalFiles
+from inbox_agent.protocol.local_folders import Folders, FoldersByPath, folders_of
+from tests.harness.links import link_folder
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="exchanges two names in one call")
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows does not rename a share that is in use")
@@ -108,6 +110,81 @@ def test_exchanged_folder_is_not_left(files: LocalFiles, root: Path, victim: Pat
 
     assert content(victim) == before
     assert VICTIM not in read
+
+
+@pytest.mark.parametrize("folders", [folders_of, FoldersByPath])
+@pytest.mark.parametrize(
+    ("place", "below"),
+    [
+        ("attempts", "a1/files/replay"),
+        ("attempts/a1", "files/replay"),
+        ("attempts/a1/files", "replay"),
+        ("outbox", "x.files/replay"),
+        ("outbox/x.files", "replay"),
+    ],
+)
+def test_link_in_place_of_any_folder_of_a_path_is_refused(
+    tmp_path: Path, root: Path, folders: Callable[[Path], Folders], place: str, below: str
+) -> None:
+    """Also of a folder further up; on Windows a junction."""
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / below).parent.mkdir(parents=True)
+    (elsewhere / below).write_bytes(VICTIM)
+    (root / place).parent.mkdir(parents=True, exist_ok=True)
+    link_folder(root / place, elsewhere)
+    assert (root / place / below).read_bytes() == VICTIM
+    files, path = LocalFiles(root, folders=folders), f"{place}/{below}"
+
+    attempts: list[Callable[[], object]] = [
+        lambda: files.names(path.rpartition("/")[0]),
+        lambda: files.size(path),
+        lambda: files.read(path, 100),
+        lambda: files.fetch(path, tmp_path / "fetched", 100),
+        lambda: files.remove([path]),
+    ]
+    for attempt in attempts:
+        with pytest.raises(ShareError):
+            attempt()
+
+    assert content(elsewhere)[str(Path(below))][0] == VICTIM
+    assert not (tmp_path / "fetched").exists()
+
+
+@pytest.mark.parametrize("folders", [folders_of, FoldersByPath])
+@pytest.mark.parametrize("place", ["inbox", "inbox/tmp", "outbox", "status"])
+def test_link_in_place_of_a_folder_of_the_layout_is_refused(
+    root: Path, victim: Path, tmp_path: Path, folders: Callable[[Path], Folders], place: str
+) -> None:
+    """Nothing behind it is read, changed or removed."""
+    files = LocalFiles(root, folders=folders)
+    files.make_folders()
+    shutil.rmtree(root / place)
+    link_folder(root / place, victim)
+    calls: dict[str, list[Callable[[], object]]] = {
+        "inbox": [
+            lambda: files.read(RECORD, 100),
+            lambda: files.size(RECORD),
+            lambda: files.fetch(PAYLOAD, tmp_path / "fetched", 100),
+            lambda: files.write(PAYLOAD, b"genome"),
+        ],
+        "inbox/tmp": [
+            lambda: files.publish("inbox/y.start.json", b"record", durable=True),
+            lambda: files.remove([f"inbox/tmp/{name}" for name in ("x.start.json", "y")]),
+        ],
+        "outbox": [lambda: files.read("outbox/replay", 100), lambda: files.write(ARTIFACT, b"replay")],
+        "status": [
+            lambda: files.read("status/agent.json", 100),
+            lambda: files.replace("status/agent.json", b"beat"),
+            lambda: files.remove(["status/agent.json"]),
+        ],
+    }
+
+    before = content(victim)
+    for each in (*calls[place], *calls["inbox/tmp"]) if place == "inbox" else calls[place]:
+        with pytest.raises(Unavailable):
+            each()
+
+    assert content(victim) == before
 
 
 @posix

@@ -2,15 +2,20 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 
+from inbox_agent.protocol.local_files import LocalFiles
+from inbox_agent.protocol.local_folders import Folders, FoldersByPath, folders_of
+from pipeline.control import genome_artifacts
 from pipeline.http_api.request_body import BodyMemory
 from tests.harness.farm_project import FarmProject, games
 from tests.harness.http_farm import HttpFarm, http_farm, problem
+from tests.harness.links import link_folder, unlink_folder
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
@@ -138,6 +143,35 @@ def test_links_and_other_kinds_of_files_are_left_out(
     finally:
         files.unlink()
         aside.rename(files)
+
+
+@pytest.mark.parametrize("folders", [folders_of, FoldersByPath])
+@pytest.mark.parametrize("up", [0, 1])
+def test_link_in_place_of_a_folder_is_not_followed(
+    client: httpx.Client,
+    names: list[str],
+    files: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    folders: Callable[[Path], Folders],
+    up: int,
+) -> None:
+    """Of the artifacts' folder, or of its attempt's; on Windows a junction."""
+    monkeypatch.setattr(genome_artifacts, "LocalFiles", partial(LocalFiles, folders=folders))
+    path, attempt = f"/generations/1/genomes/{names[0]}/artifacts", attempt_of(client, names[0])
+    place = [files, files.parent][up]
+    aside = place.rename(tmp_path / "aside")
+    try:
+        link_folder(place, aside)
+        try:
+            assert (files / "replay.html").exists()
+            assert client.get(path).json()["items"] == []
+            assert problem(client.get(f"{path}/{attempt}/replay.html")) == (404, "not-found")
+        finally:
+            unlink_folder(place)
+    finally:
+        aside.rename(place)
+    assert [each["name"] for each in client.get(path).json()["items"]] == ["replay.html"]
 
 
 def test_large_artifacts_wait_for_memory(farm: HttpFarm, names: list[str], files: Path) -> None:

@@ -111,6 +111,7 @@ DAMAGES = {
     "a column of another type": "UPDATE facts SET body = CAST(body AS BLOB) WHERE seq = 10",
     "a fact that is missing": "DELETE FROM facts WHERE seq = 10",
     "a missing end": "DELETE FROM facts WHERE seq = (SELECT MAX(seq) FROM facts)",
+    "another table of the farm": "ALTER TABLE farm ADD COLUMN name",
     "text that is no text": "UPDATE facts SET body = CAST(x'ff' AS TEXT) WHERE seq = 10",
 }
 

@@ -10,6 +10,7 @@ from inbox_agent.protocol.layout import ResultRecord, decode
 from pipeline.cli import main
 from pipeline.errors import ExitCode
 from tests.harness.command_line import pipeline
+from tests.harness.links import link_folder
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -84,6 +85,21 @@ def test_results_are_unpacked_into_another_folder(
     assert files_in(folder)[f"{attempts[0]}/files/replay"] == b"replay"
     assert len(list(folder.glob("*/result.json"))) == 12
     assert files_in(project / "results") == before
+
+
+def test_files_behind_a_link_are_not_unpacked(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A link in place of an attempt's folder; on Windows a junction. The record comes from `results.jsonl`."""
+    attempt, folder = attempts_in(project)[0], tmp_path / "new"
+    place = project / "results/gen-0001/attempts" / attempt
+    link_folder(place, place.rename(tmp_path / "elsewhere"))
+    assert (place / "files" / "replay").exists()
+
+    code, _, _ = pipeline(capsys, "results", "--unpack", folder, "--root", project)
+
+    assert code == ExitCode.OK
+    assert set(files_in(folder / attempt)) == {"result.json"}
 
 
 def test_last_line_of_an_attempt_is_unpacked(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

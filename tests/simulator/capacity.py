@@ -205,9 +205,10 @@ class CapacityFarm:
         return self._events[0][0] if self._events else self.clock.now + SWEEP_S
 
     def _happen(self, at: float) -> None:
-        self.clock.now = max(self.clock.now, at)
-        while self._events and self._events[0][0] <= self.clock.now:
-            _at, _number, name, request = heapq.heappop(self._events)
+        """Each event at its own time: games end, and threads take the next request, also while a tick lasts."""
+        end = max(self.clock.now, at)
+        while self._events and self._events[0][0] <= end:
+            self.clock.now, _number, name, request = heapq.heappop(self._events)
             if request is None:
                 self._end_game(self.workers[name])
             else:
@@ -216,6 +217,7 @@ class CapacityFarm:
                 self._completed.append(self._execute(self.workers[name], request))
                 self._start_waiting()
                 self.wakeups.wake()
+        self.clock.now = end
 
     # ---------------------------------------------------------------------------------------------------------- shares
 

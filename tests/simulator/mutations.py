@@ -608,9 +608,24 @@ MUTATIONS = [
     Mutation(
         "retry waits for fast workers",
         "a retry may be played by a slow worker",
-        "_without_slow",
-        "tx.farm.pending.retries or ",
+        "_takers",
+        "takers if tx.farm.pending.retries else ",
         "",
+    ),
+    Mutation(
+        "queue behind a straggler",
+        "what waits behind a game moves to another worker before the game is copied",
+        "_games_that_last",
+        "len(worker.wanted) == 1",
+        "worker.wanted",
+    ),
+    Mutation(
+        "straggler outlives its trial",
+        "a trial that settles ends what is played on of it",
+        "Transaction._settle",
+        "self.observed.is_open(worker)",
+        "not self.observed.is_open(worker)",
+        first_seed=1900,
     ),
 ]
 

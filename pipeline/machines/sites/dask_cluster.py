@@ -53,7 +53,7 @@ class DaskCluster:
         self.address = address
         self._arguments: dict[str, Any] = security.get_connection_args("client")  # type: ignore[no-untyped-call]
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="dask", daemon=True).start()
+        threading.Thread(target=self._run_loop, name="dask", daemon=True).start()
         self._pool: ConnectionPool = self._run(self._connected(), CONNECT_LIMIT_S)
 
     def workers(self) -> list[DaskWorker]:
@@ -93,6 +93,12 @@ class DaskCluster:
             log.warning("%s: %s", self.address, error)
         self._loop.call_soon_threadsafe(self._loop.stop)
 
+    def _run_loop(self) -> None:
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()  # it holds three descriptors
+
     async def _connected(self) -> ConnectionPool:
         # What servers answer stays as it arrives: an exception of theirs is text here.
         pool = ConnectionPool(
@@ -109,7 +115,13 @@ class DaskCluster:
         async def limited() -> T:
             return await asyncio.wait_for(call, timeout_s)
 
-        future = asyncio.run_coroutine_threadsafe(limited(), self._loop)
+        waited_for = limited()
+        try:
+            future = asyncio.run_coroutine_threadsafe(waited_for, self._loop)
+        except RuntimeError as error:  # the loop is closed
+            waited_for.close()
+            call.close()
+            raise SiteUnavailable(CONNECTION_ENDED) from error
         try:
             return future.result(timeout_s + _GRACE_S)
         except (TimeoutError, NoResult, CancelledError) as error:

@@ -2,12 +2,15 @@
 
 import os
 import stat
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import pytest
 
-from inbox_agent.system.file_kind import is_link, is_regular
+from inbox_agent.system import file_kind
+from inbox_agent.system.file_kind import is_link, is_regular, open_regular
 
 REPARSE_POINT = 0x400
 
@@ -74,3 +77,25 @@ def test_symbolic_link_of_any_system_is_one() -> None:
 def test_file_of_this_system_is_regular() -> None:
     """Without the fields of Windows, too."""
     assert is_regular(os.lstat(__file__))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links to files need a right there")
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR | os.O_CREAT])
+def test_link_is_not_opened_where_the_system_would_follow_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: int
+) -> None:
+    """As on Windows, which has no `O_NOFOLLOW`; a file is opened, or made."""
+    monkeypatch.setattr(file_kind, "SAFE_FLAGS", file_kind.SAFE_FLAGS & ~os.O_NOFOLLOW)
+    monkeypatch.setattr(file_kind, "FOLLOWS_LINKS", True)
+    (tmp_path / "there").write_bytes(b"there")
+    for target in ("there", "nowhere"):
+        (tmp_path / "link").symlink_to(tmp_path / target)
+        with pytest.raises(OSError, match="symbolic links"):
+            open_regular(tmp_path / "link", flags)
+        (tmp_path / "link").unlink()
+
+    os.close(open_regular(tmp_path / "there", flags))
+    assert not (tmp_path / "nowhere").exists()
+    with pytest.raises(FileNotFoundError):
+        open_regular(tmp_path / "nowhere")
+    os.close(open_regular(tmp_path / "nowhere", os.O_WRONLY | os.O_CREAT))

@@ -1,5 +1,7 @@
 """Stragglers: games that last much longer than on an idle worker get a second copy, of which one counts."""
 
+import math
+
 import pytest
 
 from inbox_agent.protocol.layout import Outcome
@@ -81,6 +83,51 @@ def test_second_copy_that_completes_first_counts_and_stops_the_straggler() -> No
     assert core.farm.finished
 
 
+def test_straggler_is_stopped_in_the_tick_that_finishes_the_run() -> None:
+    """A result that is notified is accepted before the next sweep, and no sweep follows the end of a run."""
+    core = farm_at_its_end()
+    straggler, second = copied(core)
+    core.publish_result(second.id)
+
+    core.tick(sweep=False)
+
+    assert core.farm.finished
+    assert core.farm.workers["w0"].left_published == {}
+    assert straggler.id not in core.shares["w0"].starts
+
+
+def test_last_try_waits_for_the_worker_that_plays_on() -> None:
+    """The copy fails; its worker could only fail it again, and the straggler may still complete."""
+    core = farm_at_its_end("w0", "w1")
+    straggler, second = copied(core)
+    core.claim("w1")
+    core.publish_result(second.id, Outcome.FAILED)
+
+    core.run(5)
+    assert straggler.trial.open_attempt is None
+    core.publish_result(straggler.id)
+    core.run(2)
+
+    assert straggler.trial.decided_by == straggler.id
+
+
+def test_straggler_with_a_queue_is_not_copied() -> None:
+    """What waits behind it would be overdue: only a worker that has failed it is idle, so it cannot move."""
+    core = CoreHarness("w0", "w1", genomes=3, depth=2, limits=COPYING)
+    core.run_until_ready()
+    (straggler, _), (other,) = (list(core.farm.workers[name].wanted.values()) for name in ("w0", "w1"))
+    core.claim("w0")
+    core.publish_result(other.id, seconds=ANY_GAME_S)
+    core.run(4)
+    (moved,) = core.farm.workers["w1"].wanted.values()
+    core.publish_result(moved.id, Outcome.FAILED)
+    core.run(1)
+    assert len(core.farm.workers["w0"].wanted) == 2, "the last try waits behind the straggler"
+
+    assert copies(core.run(40)) == []
+    assert straggler.outcome is None
+
+
 def test_straggler_that_completes_first_counts_and_withdraws_its_copy() -> None:
     core = farm_at_its_end()
     straggler, second = copied(core)
@@ -132,7 +179,8 @@ def test_copy_that_is_lost_leaves_the_straggler_playing() -> None:
 def test_trial_is_copied_once() -> None:
     """A third worker stays idle, however long both take."""
     core = farm_at_its_end()
-    straggler, _second = copied(core)
+    straggler, second = copied(core)
+    core.claim(second.worker)
 
     core.run(30)
 
@@ -177,7 +225,7 @@ def test_suspected_genome_is_not_copied() -> None:
 
 def test_copy_goes_to_the_fastest_idle_worker() -> None:
     core = farm_at_its_end("w0", "w1", "w2", "w3")
-    core.farm.workers["w3"].game_s = ANY_GAME_S / 2
+    core.farm.workers["w3"].log_game_s = math.log(ANY_GAME_S / 2)
 
     _straggler, second = copied(core)
 
@@ -187,7 +235,7 @@ def test_copy_goes_to_the_fastest_idle_worker() -> None:
 def test_slow_worker_copies_nothing_of_a_fast_one() -> None:
     """It would not end first."""
     core = farm_at_its_end("w0", "w1")
-    core.farm.workers["w1"].game_s = 100.0
+    core.farm.workers["w1"].log_game_s = math.log(100.0)
 
     assert copies(core.run(30)) == []
 
