@@ -6,7 +6,6 @@ Not here: what follows from it (`assignment`, `stragglers`).
 """
 
 import math
-import statistics
 from collections.abc import Iterable
 
 from pipeline.core.farm import Farm
@@ -27,7 +26,8 @@ class Pace:
             worker.name: math.exp(worker.log_game_s) for worker in farm.workers.values() if worker.games_completed
         }
         self.is_known = bool(self._game_s)
-        self._usual_s = statistics.median(self._game_s.values()) if self._game_s else 0.0
+        lengths = sorted(self._game_s.values())
+        self._usual_s = lengths[len(lengths) // 2] if lengths else 0.0
 
     def game_s(self, worker: Worker) -> float:
         """The typical length of a game on a worker, or on all if it has completed none; 0 if nothing is known."""

@@ -58,6 +58,7 @@ INTERNAL = {
     "pipeline.machines.sites.remote_site._TRIES_MAX",
     "pipeline.machines.sites.site_search._NAME_CHARS_MAX",
     "pipeline.cli.inspect.TOP_TIME_FRACTION_MAX",
+    "pipeline.core.model._GAME_MIN_S",
     "pipeline.control.played_generation.JOINED_MAX",
     "pipeline.control.project_reading._FACTS_READ_MAX",
     "pipeline.core.assignment._SEARCHED_MAX",
