@@ -189,11 +189,6 @@ class ProjectPaths:
         """The state folder of a local worker's agent."""
         return self.state / "local" / worker
 
-    @property
-    def sites(self) -> Path:
-        """The workers on sites of a cluster, as the last host has found them."""
-        return self.state / "sites.json"
-
     def evaluator_files(self, version: str) -> Path:
         """Paths and digests of the files of one version of the evaluator."""
         return self.all_evaluator_files / f"{version}.json"

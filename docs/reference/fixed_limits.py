@@ -37,6 +37,8 @@ FIXED = (
     ("for the listing of a folder over SMB", "pipeline.shares.smb.files.LISTING_LIMIT_S"),
     ("what a site keeps of genomes and evaluators", "pipeline.machines.sites.content_store.STORE_BYTES_MAX"),
     ("free space on the disk of a site, for `pipeline doctor`", "pipeline.machines.sites.examination.FREE_BYTES_MIN"),
+    ("sites of a farm, those that are gone included", "pipeline.machines.sites.site_search.SITES_MAX"),
+    ("workers on all sites of a farm", "pipeline.machines.sites.site_search.SITE_WORKERS_MAX"),
     ("an answer of a site", "pipeline.machines.sites.messages.ANSWER_BYTES_MAX"),
     ("params of a genome", "pipeline.core.params.PARAMS_MAX"),
     ("characters of the name of a param", "pipeline.core.params.PARAM_NAME_CHARS_MAX"),

@@ -24,7 +24,7 @@ class SitesTable(ConfigTable, frozen=True, kw_only=True):
     #: attempts that a worker holds at least: one runs, the others wait; while games are short, as many as are played
     #: until the host can send more
     queue_depth: Annotated[int, Meta(ge=1, le=64)] = 2
-    sites_min: Annotated[int, Meta(ge=1, le=10000)] = 1  #: a run begins when so many sites are there
+    sites_min: Annotated[int, Meta(ge=1, le=256)] = 1  #: a run begins when so many sites are there
     #: of the sites, on their own computers; empty: in the state folder of the user who runs the Dask worker
     folder: _Folder = ""
 

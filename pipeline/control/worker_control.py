@@ -47,8 +47,8 @@ class WorkerControl:
             NotFoundError: there is no such worker. ConflictError: it has no machine.
         """
         config = self._configured(name)
-        with_machine = (*config.local_names(), *config.machine_of(), *read_site_workers(self._paths))
-        if name not in with_machine:
+        with_machine = (*config.local_names(), *config.machine_of())
+        if name not in with_machine and name not in read_site_workers(self._paths):
             raise ConflictError(f"{name} has no machine that could be restarted from here; restart its agent there")
         self._requests.ask_restart(name)
 
@@ -100,7 +100,6 @@ class WorkerControl:
 
     def _configured(self, name: str) -> Config:
         config = load_config(self._root, check=False)
-        if name not in self._names(config):
-            known = ", ".join(self._names(config)) or "none"
-            raise NotFoundError(f"{name}: no worker of that name; there are {known}")
+        if name not in config.worker_names() and name not in (names := self._names(config)):
+            raise NotFoundError(f"{name}: no worker of that name; there are {', '.join(names) or 'none'}")
         return config

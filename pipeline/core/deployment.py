@@ -5,7 +5,7 @@ Not here: what makes a worker unfit (`evaluator`), sending (`pipeline.shares.sha
 See: "Deployments" in share_layout.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from inbox_agent.protocol.deployment import DeployRecord
@@ -69,6 +69,19 @@ class Deployments:
     def newest(self, worker: str | None = None) -> Deployment | None:
         """The last one for a worker, or for all workers; None if there is none."""
         return next((each for each in reversed(self.known) if each.workers is None or worker in each.workers), None)
+
+    def to_any(self, workers: Collection[str]) -> Deployment | None:
+        """The last one that names any of these workers; None if there is none."""
+        names = {*workers}
+        return next((each for each in reversed(self.known) if not names.isdisjoint(each.workers or ())), None)
+
+    def widened(self, beside: Collection[str], more: Collection[str]) -> "Deployments":
+        """The same, but the last one that names any worker of `beside` names all of `more`, too."""
+        last = self.to_any(beside)
+        if last is None or last.workers is None or {*more} <= {*last.workers}:
+            return self
+        wider = replace(last, workers=tuple(dict.fromkeys([*last.workers, *more])))
+        return Deployments([wider if each is last else each for each in self.known])
 
     def of_version(self, evaluator: str) -> Deployment | None:
         """The last one of this version, whomever it was for; None if there is none."""

@@ -291,9 +291,10 @@ class ProbationBegan(Fact, frozen=True, kw_only=True, tag="probation_began"):
 
 
 class WorkerJoined(Fact, frozen=True, kw_only=True, tag="worker_joined"):
-    """The worker was added while the generation was open."""
+    """The worker was added while the generation was open, or is on a site that no host had before."""
 
     worker: str
+    site: str = ""  #: the name of the site that it is on; empty: it is on none
 
 
 class WorkerLeft(Fact, frozen=True, kw_only=True, tag="worker_left"):

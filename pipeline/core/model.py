@@ -240,6 +240,7 @@ class Worker:
     reverting: bool = False  #: a restore was requested, and no epoch has begun since
     back_off_s: float = 0.0
     reason: str = ""
+    site: str = ""  #: the site that it is on; empty: it is on none
 
     @property
     def may_be_playing(self) -> list[Attempt]:

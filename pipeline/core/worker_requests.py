@@ -15,15 +15,18 @@ from pipeline.core.facts import (
     RecoveryStarted,
     WorkerDrained,
     WorkerJoined,
+    WorkerLeft,
     WorkerReturned,
 )
 from pipeline.core.farm import Farm
 from pipeline.core.model import Worker, WorkerState
 from pipeline.core.observed import ObservedWorker
 from pipeline.core.recovery import useful_actions
+from pipeline.core.runs import withdrawals
 from pipeline.core.transaction import Transaction
 
 REJOINED = "the worker has joined again"  #: the reason of an epoch
+SITE_GONE = "its site was not there when a host started"  #: the reason to leave
 ASKED_FOR = "asked for by the user"  #: the reason of a recovery action
 
 
@@ -37,23 +40,33 @@ class WorkerRequests:
 
 
 NO_REQUESTS = WorkerRequests()
+NO_SITES: Mapping[str, str] = {}
 
 
-def joining_worker(farm: Farm, name: str) -> list[Fact]:
+def joining_worker(farm: Farm, name: str, site: str = "") -> list[Fact]:
     """The facts of a worker that joins. If the farm had it before, its share may be another one: an epoch begins."""
     epoch = farm.worker(name).epoch
     again = [EpochRaised(worker=name, epoch=epoch + 1, reason=REJOINED)] if epoch else []
-    return [*again, WorkerJoined(worker=name)]
+    return [*again, WorkerJoined(worker=name, site=site)]
 
 
-def restored_workers(farm: Farm, names: Collection[str]) -> list[Fact]:
-    """The facts that a host begins with after a replay, so that the farm has the workers that are configured now.
+def restored_workers(farm: Farm, names: Collection[str], site_of: Mapping[str, str] = NO_SITES) -> list[Fact]:
+    """The facts that a host begins with after a replay, so that the farm has the workers that are there now.
 
-    Those that were removed and added again while no host ran join; those that are no longer configured are retired
-    without a fact.
+    Those that were removed and added again while no host ran join, without what they held in this generation; those
+    that are no longer configured are retired without a fact. Only facts tell which workers sites have: `site_of` has
+    those of the sites that are there, and the workers of others leave.
     """
-    farm.retire_all_but(names)
-    return [fact for name in names if name not in farm.workers for fact in joining_worker(farm, name)]
+    gone = [name for name, worker in farm.workers.items() if worker.site and worker.site != site_of.get(name)]
+    back = [name for name in names if name in farm.retired]
+    held = [*withdrawals(farm, SITE_GONE, gone), *withdrawals(farm, REJOINED, back)]
+    farm.retire_all_but({*names} - {*gone})
+    new = [name for name in names if name not in farm.workers]
+    return [
+        *held,
+        *(WorkerLeft(worker=name, reason=SITE_GONE) for name in gone),
+        *(fact for name in new for fact in joining_worker(farm, name, site_of.get(name, ""))),
+    ]
 
 
 def carry_out_requests(tx: Transaction, asked: WorkerRequests) -> None:

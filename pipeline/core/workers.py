@@ -96,6 +96,7 @@ class FarmWorkers:
         worker = self.find(fact.worker)
         self.retired.pop(worker.name, None)
         self.current[worker.name] = worker
+        worker.site = fact.site
         worker.reset()
 
     def _worker_left(self, fact: f.WorkerLeft) -> None:

@@ -126,11 +126,15 @@ class ControlLoop:
         """Performs the share actions that follow from facts recorded outside a tick."""
         self._reconcile(self.farm.workers, shares_only=True)
 
-    def admit(self, name: str) -> list[Fact]:
-        """Records that a worker joins, whose share the executor knows already; returns the facts. Raises HostError."""
-        self._turns[name] = _ShareTurn()
-        self.observed.admit(name)
-        facts = joining_worker(self.farm, name)
+    def admit(self, *names: str, site: str = "") -> list[Fact]:
+        """Records that workers join, whose shares the executor knows already; returns the facts.
+
+        `site` is that of all of them, if they are on one. Raises HostError.
+        """
+        for name in names:
+            self._turns[name] = _ShareTurn()
+            self.observed.admit(name)
+        facts = [fact for name in names for fact in joining_worker(self.farm, name, site)]
         self.record(facts)
         return facts
 

@@ -6,7 +6,7 @@ Owns: what of `[evaluator]` is part of a deployment. Not here: the archive (`inb
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from inbox_agent.evaluator_files import EvaluatorFiles, EvaluatorFilesError
 from inbox_agent.settings import EvaluatorTable
 from inbox_agent.system.atomic_file import replace_file
 from pipeline.config import Config
-from pipeline.core.deployment import Deployment
+from pipeline.core.deployment import Deployment, Deployments
 from pipeline.errors import ConfigError, InputError, disk_errors
 from pipeline.paths import ProjectPaths
 from pipeline.storage.deployment_store import DeploymentStore, size_and_digest
@@ -89,41 +89,66 @@ class SiteEvaluator:
     """The evaluator for the workers on sites: the files of the project, deployed again whenever they have changed."""
 
     def __init__(self, root: Path, config: Config, folder: Path, workers: Sequence[str]) -> None:
-        """`folder` has the evaluator's files."""
-        self._root, self._config, self._folder, self.workers = root, config, folder, tuple(workers)
+        """`folder` has the evaluator's files, `workers` are those that are there from the start."""
+        self._root, self._config, self._folder, self.workers = root, config, folder, list(workers)
         self._files = EvaluatorFiles(config.evaluator, folder)
         self._store = DeploymentStore(ProjectPaths(root))
 
     def deploy(self) -> None:
-        """Deploys the files as they are now, if these workers were not given the same last.
+        """Deploys the files as they are now, if these workers, or some of them, were not given the same last.
 
         Raises:
             InputError: the files cannot be deployed.
             ProjectBusyError: `pipeline deploy` is at work.
             HostError: the archive cannot be written.
         """
-        if not self.workers or self._is_deployed():
+        if not self.workers:
+            return
+        if self._is_deployed():
+            self._name(self.workers)
             return
         with self._store.changing():
             packed = pack(self._root, self._config, self._folder, self.workers, keep=True)
             self._store.add(packed.deployment)
 
+    def admit(self, workers: Collection[str], known: Deployments) -> Deployments:
+        """Names further workers in the deployment that the others were given last, whatever the files are now.
+
+        Returns the deployments that the host knows, with these workers.
+
+        Raises:
+            InputError: the list of deployments is damaged.
+            ProjectBusyError: `pipeline deploy` is at work.
+            HostError: the list cannot be written.
+        """
+        self._name(workers)
+        known = known.widened(self.workers, workers)
+        self.workers += workers
+        return known
+
+    def _name(self, workers: Collection[str]) -> None:
+        known = self._store.read()
+        if known.widened(self.workers, workers) is not known:
+            with self._store.changing():
+                self._store.widen(self.workers, workers)
+
     def _is_deployed(self) -> bool:
+        """Whether some of these workers were given these files last: the others are named with them."""
         try:
             version = self._files.version()
         except EvaluatorFilesError as error:
             raise ConfigError(str(error)) from error
-        last = [each for each in self._store.read().known if each.workers == self.workers][-1:]
-        if not last or not self._store.archive(last[0].archive_sha256).is_file():
+        last = self._store.read().to_any(self.workers)
+        if last is None or not self._store.archive(last.archive_sha256).is_file():
             return False
         expected = replace(
             _described(self._config.evaluator),
             evaluator=version,
-            archive_bytes=last[0].archive_bytes,
-            archive_sha256=last[0].archive_sha256,
-            workers=self.workers,
+            archive_bytes=last.archive_bytes,
+            archive_sha256=last.archive_sha256,
+            workers=last.workers,
         )
-        return last[0].is_same(expected)
+        return last.is_same(expected)
 
 
 def require_site_evaluator(config: Config) -> None:

@@ -32,7 +32,6 @@ from pipeline.host.generation_opener import GenerationOpener, JoiningGenomes, Op
 from pipeline.host.genome_folder import FileNotes
 from pipeline.host.last_log import last_log
 from pipeline.host.outputs import Outputs
-from pipeline.host.project_evaluator import ProjectEvaluator
 from pipeline.host.retention import apply_keep
 from pipeline.host.silence import Silence
 from pipeline.host.submissions import Result, Submissions
@@ -82,7 +81,7 @@ class Host:
             closing.callback(self._lock.release)
             parts = self._parts = build(root, config, evaluator_folder, closing, sites)
             self._closing = closing.pop_all()
-        self._evaluator = ProjectEvaluator(config, self.paths, evaluator_folder, parts.deployments, parts.on_sites)
+        self._evaluator = parts.evaluator
         self._loaded = False  #: whether the ledger was replayed into the farm
         self._fitness = FitnessHistory(config.generation.direction)
         self._opened: OpenedGeneration | None = None
@@ -137,12 +136,13 @@ class Host:
             self.loop.reconcile_shares()
         if self._loaded and generation and not self.ledger.has(generation):
             return  # nothing to replay; the loaded farm has the facts that shares depend on
-        farm = Farm(self.ledger.farm_id, self._parts.membership.names())
+        membership = self._parts.membership
+        farm = Farm(self.ledger.farm_id, membership.not_on_sites())
         self._fitness = FitnessHistory(self.config.generation.direction)
         with without_collector():
             rules.replay(self._fitness.watch(self.ledger.entries()), farm, generation)
         self._fitness.condense(generation)
-        self.loop.switch_farm(farm, restored_workers(farm, self._parts.membership.names()))
+        self.loop.switch_farm(farm, restored_workers(farm, membership.names(), membership.site_of))
         self._loaded = True
 
     def begin(

@@ -1,4 +1,4 @@
-"""Which workers a running host has: those that are described in `workers/`, and what the user asks for them.
+"""Which workers a running host has: those that are described in `workers/` or on sites, and what is asked for them.
 
 Owns: when descriptions and requests are read, and that one that cannot be used is said once and changes nothing.
 Not here: what the core makes of it (`core.worker_requests`), how a worker is reached (`worker_links`).
@@ -7,7 +7,7 @@ Not here: what the core makes of it (`core.worker_requests`), how a worker is re
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -18,6 +18,7 @@ from pipeline.core.facts import Fact, RecoveryStarted, WorkerLeft
 from pipeline.core.worker_requests import ASKED_FOR, WorkerRequests, restart_problem
 from pipeline.errors import ConfigError
 from pipeline.host.control_loop import ControlLoop
+from pipeline.host.site_workers import SiteWorkers
 from pipeline.host.worker_links import WorkerLinks
 from pipeline.paths import ProjectPaths
 from pipeline.storage.worker_request_files import WorkerRequestFiles
@@ -38,13 +39,12 @@ class Membership:
         config: Config,
         loop: ControlLoop,
         links: WorkerLinks,
-        on_sites: Collection[str] = (),
+        site_workers: SiteWorkers,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`on_sites`: workers on sites, which are there as long as the host runs."""
         self._folder, self._requests = paths.workers, WorkerRequestFiles(paths)
         self._loop, self._links, self._clock = loop, links, clock
-        self._on_sites = on_sites
+        self._site_workers = site_workers
         self._files: dict[Path, tuple[int, ...]] = {}  #: the descriptions, as they were when they were read
         self._wanted: dict[str, DescribedWorker] = {}  #: the workers that they describe
         self._refused: dict[str, str] = {}  #: worker, or the folder's name -> why it cannot join, as it was said
@@ -72,6 +72,7 @@ class Membership:
         self._read_descriptions()
         self._forget_silent()
         joined = [fact for worker in list(self._wanted.values()) for fact in self._join(worker)]
+        joined += self._site_workers.update(self.not_on_sites())
         wanted = {name: worker.table for name, worker in self._wanted.items()}
         leaving = {name: REPLACED if name in wanted else REMOVED for name in self._joined}
         self._loop.requests = WorkerRequests(
@@ -81,9 +82,18 @@ class Membership:
         )
         return joined
 
+    @property
+    def site_of(self) -> Mapping[str, str]:
+        """The workers on sites, which stay as long as the host runs, and their sites."""
+        return self._site_workers.site_of
+
     def names(self) -> list[str]:
         """The workers that it has now."""
-        return [*self._configured.worker_names(), *self._on_sites, *self._joined]
+        return [*self.not_on_sites(), *self.site_of]
+
+    def not_on_sites(self) -> list[str]:
+        """Those of them that are on no site."""
+        return [*self._configured.worker_names(), *self._joined]
 
     def note(self, facts: Iterable[Fact]) -> None:
         """Follows the facts of a tick: workers that have left, and machines that are restarted. Raises HostError."""
@@ -153,7 +163,7 @@ class Membership:
         if not self._links.can_connect(name):
             self._refuse(name, f"{name}: a worker of that name stands in pipeline.toml, or is still being removed")
             return []
-        if name.lower() in {other.lower() for other in self._on_sites}:
+        if name.lower() in {other.lower() for other in self.site_of}:
             self._refuse(name, f"{name}: a worker on a site has this name; describe it under another one")
             return []
         try:

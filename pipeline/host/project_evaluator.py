@@ -4,7 +4,6 @@ Owns: the record of the files of each version that was used, in the state folder
 Not here: which files count (`inbox_agent.evaluator_files`), what a change means for a generation (`core.runs`).
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -30,11 +29,11 @@ class ProjectEvaluator:
         paths: ProjectPaths,
         folder: Path,
         deployments: DeploymentStore,
-        on_sites: Sequence[str],
+        on_sites: SiteEvaluator,
     ) -> None:
-        """`on_sites`: the workers on sites, to which the files are deployed."""
+        """`on_sites` deploys the files to the workers on sites."""
         self._config, self._paths, self._deployments = config, paths, deployments
-        self._on_sites = SiteEvaluator(paths.root, config, folder, on_sites)
+        self._on_sites = on_sites
         self._files = EvaluatorFiles(config.evaluator, folder)
 
     def version(self, begun_with: str = "") -> str:

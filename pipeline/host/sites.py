@@ -4,31 +4,25 @@ Not here: what a site does (`pipeline.machines.sites`), which evaluator its agen
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Sequence
 
 from pipeline.config import Config
 from pipeline.host.evaluator_packing import require_site_evaluator
 from pipeline.machines.pools import MachinePool, MachinePools
-from pipeline.machines.sites.interface import Bells, OpenSites, Sites, SitesHost, SiteStatus
+from pipeline.machines.sites.interface import Bells, ConnectedSite, OpenSites, Sites, SitesHost
 from pipeline.machines.sites.of_table import sites_of_table
 from pipeline.paths import ProjectPaths
 from pipeline.shares.artifact_room import ArtifactRoom
-from pipeline.shares.share_client import ExecuteRequest
 from pipeline.storage.deployment_store import DeploymentStore
-from pipeline.storage.site_workers import write_site_workers
 from pipeline.storage.snapshots import Snapshots
 
 
 class NoSites:
     """The sites of a host that has none."""
 
-    def workers(self) -> Mapping[str, ExecuteRequest]:
+    def sites(self) -> Sequence[ConnectedSite]:
         """None."""
-        return {}
-
-    def statuses(self) -> Mapping[str, SiteStatus]:
-        """None."""
-        return {}
+        return ()
 
     def queue_depth(self) -> int:
         """That of no worker."""
@@ -36,6 +30,13 @@ class NoSites:
 
     def listen(self, bells: Bells) -> None:
         """There is nothing to be heard."""
+
+    def appeared(self, taken: Collection[str]) -> Sequence[ConnectedSite]:
+        """None."""
+        return ()
+
+    def admit(self, site: ConnectedSite) -> None:
+        """Nothing appears here."""
 
     def pool(self) -> MachinePool:
         """No agents."""
@@ -54,7 +55,7 @@ def open_sites(
     deployments: DeploymentStore,
     room: ArtifactRoom,
 ) -> OpenSites:
-    """The sites, found and not yet connected; their workers are noted for commands that look on.
+    """The sites, found and not yet connected.
 
     Raises:
         InputError: there is none, or the workers there cannot be used.
@@ -63,11 +64,10 @@ def open_sites(
     """
     sites = given if given is not None or config.sites is None else sites_of_table(config.sites)
     if sites is None:
-        write_site_workers(paths, [])
         return NoSites()
     require_site_evaluator(config)
     hidden = os.environ.keys() - config.without_secrets(os.environ).keys()
-    opened = sites.open(
+    return sites.open(
         SitesHost(
             farm_id=farm_id,
             limits=config.limits,
@@ -80,5 +80,3 @@ def open_sites(
             room=room,
         )
     )
-    write_site_workers(paths, list(opened.workers()))
-    return opened

@@ -18,10 +18,13 @@ from pipeline.config import Config
 from pipeline.core.farm import Farm
 from pipeline.core.queues import Queues
 from pipeline.host.control_loop import ControlLoop
+from pipeline.host.evaluator_packing import SiteEvaluator
 from pipeline.host.hooks import Hooks
 from pipeline.host.membership import Membership
 from pipeline.host.poll_schedule import Notifying, PollSchedule, WatchedFolder
 from pipeline.host.ports import Ports, SystemClock
+from pipeline.host.project_evaluator import ProjectEvaluator
+from pipeline.host.site_workers import SiteWorkers
 from pipeline.host.sites import open_sites
 from pipeline.host.wakeups import Wakeups
 from pipeline.host.worker_links import OpenShare, WorkerLinks
@@ -62,17 +65,16 @@ class Parts:
     loop: ControlLoop
     folder_watcher: FolderWatcher
     membership: Membership
-    on_sites: tuple[str, ...]  #: the workers on sites
+    evaluator: ProjectEvaluator
 
     @property
     def ending_workers(self) -> list[str]:
         """The workers whose agents end with the host."""
-        return [*self.local_workers.names(), *self.on_sites]
+        return [*self.local_workers.names(), *self.membership.site_of]
 
 
 def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack, given: Sites | None) -> Parts:
-    """Builds the parts of a host, with the sites that are given or configured; `stack` closes those that are complete,
-    also if a later one fails.
+    """Builds the parts of a host, with the sites given or configured; `stack` also closes them if a later one fails.
 
     Raises:
         InputError: the sites cannot be used.
@@ -88,8 +90,7 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack, 
     hooks = stack.enter_context(closing(Hooks(config.hooks, root, config.without_secrets(os.environ))))
     local_workers = LocalWorkers(agents_of(config), paths, evaluator_folder, on_exit=wakeups.request_sweep)
     stack.callback(local_workers.close)
-    hosts = machine_hosts(config, root)
-    machine_controllers = MachineControllers(hosts, config, paths.evidence, wakeups.request_sweep)
+    machine_controllers = MachineControllers(machine_hosts(config, root), config, paths.evidence, wakeups.request_sweep)
     stack.callback(machine_controllers.close)
     folders = {**local_workers.shares, **{w.name: root / w.place for w in config.worker if w.unc is None}}
     smb = _smb_files(root, config, machine_controllers, wakeups)
@@ -98,21 +99,23 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack, 
     room = ArtifactRoom(config.limits, (paths.state, paths.all_results))
     client = _client_maker(ledger.farm_id, paths, snapshots, deployments, room)
     sites = open_sites(config, given, paths, ledger.farm_id, snapshots, deployments, room)
-    on_sites = stack.enter_context(closing(sites)).workers()
+    on_sites = [worker for site in stack.enter_context(closing(sites)).sites() for worker in site.workers]
     links = _worker_links(root, config, folders, client, smb, sites, wakeups)
     stack.callback(links.close)
+    machines = _machine_pools(config, local_workers, machine_controllers, dict.fromkeys(on_sites, sites.pool()))
     ports = Ports(
         ledger=ledger,
         archive=archive,
         event_log=event_log,
         executor=links.executor,
-        machines=_machine_pools(config, local_workers, machine_controllers, dict.fromkeys(on_sites, sites.pool())),
+        machines=machines,
         poll_schedule=links.poll_schedule,
         clock=SystemClock(),
     )
     farm = Farm(ledger.farm_id, [*config.worker_names(), *on_sites])
     loop = ControlLoop(farm, config.core_limits(), links.queues, ports, wakeups)
     sites.listen(wakeups)
+    site_evaluator = SiteEvaluator(root, config, evaluator_folder, on_sites)
     return Parts(
         wakeups=wakeups,
         ledger=ledger,
@@ -127,8 +130,8 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack, 
         shares=links.shares,
         loop=loop,
         folder_watcher=links.folder_watcher,
-        membership=Membership(paths, config, loop, links, on_sites),
-        on_sites=tuple(on_sites),
+        membership=Membership(paths, config, loop, links, SiteWorkers(sites, loop, links, machines, site_evaluator)),
+        evaluator=ProjectEvaluator(config, paths, evaluator_folder, deployments, site_evaluator),
     )
 
 
@@ -154,14 +157,15 @@ def _worker_links(
     wakeups: Wakeups,
 ) -> WorkerLinks:
     shares: dict[str, OpenShare] = {**{name: LocalFiles(path) for name, path in folders.items()}, **smb}
-    on_sites = sites.workers()
-    executes = {**{name: client(name, files) for name, files in shares.items()}, **on_sites}
+    on_sites = {worker: site for site in sites.sites() for worker in site.workers}
+    executes = {name: client(name, files) for name, files in shares.items()}
+    executes |= {worker: site.execute for worker, site in on_sites.items()}
     remote = {w.name for w in config.worker} | on_sites.keys()
     depth = config.queue_depths() | dict.fromkeys(on_sites, sites.queue_depth())
     outboxes = {name: path / OUTBOX for name, path in folders.items()}
     folder_watcher = FolderWatcher(outboxes, wakeups.notify, suffixes=ANSWERS)
     by_path = {w.name: WatchedFolder(folder_watcher, w.name) for w in config.worker if w.unc is None}
-    notifying: dict[str, Notifying] = {**smb, **by_path, **sites.statuses()}
+    notifying: dict[str, Notifying] = {**smb, **by_path, **on_sites}
     return WorkerLinks(
         root=root,
         client=client,

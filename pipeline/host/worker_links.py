@@ -1,7 +1,8 @@
 """How the workers are reached that join while a host runs: their shares, and what notifies of changes there.
 
 Owns: the order in which the parts of a host learn of a worker, and forget it.
-Not here: which workers join (`membership`), those that are there from the start (`wiring`). Machines cannot join.
+Not here: which workers join (`membership`, `site_workers`), those that are there from the start (`wiring`). Machines
+that this host starts cannot join.
 """
 
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from pipeline.core.queues import Queues
 from pipeline.host.poll_schedule import PollSchedule, WatchedFolder
 from pipeline.host.wakeups import Wakeups
 from pipeline.machines.connections import smb_access
+from pipeline.machines.sites.interface import ConnectedSite
 from pipeline.shares.executor import ShareExecutor
 from pipeline.shares.share_client import ExecuteRequest
 from pipeline.shares.smb.files import SmbFiles
@@ -66,6 +68,13 @@ class WorkerLinks:
         self.shares[name] = files
         self.queues.depth[name] = table.queue_depth
         self.executor.add(name, self.client(name, files))
+
+    def connect_site(self, site: ConnectedSite, queue_depth: int) -> None:
+        """Makes the shares of a site's workers known to the host; nothing is sent to them yet."""
+        for name in site.workers:
+            self.poll_schedule.add(name, site)
+            self.queues.depth[name] = queue_depth
+            self.executor.add(name, site.execute)
 
     def disconnect(self, worker: str) -> None:
         """Makes the host forget a worker, whose last request may still be in progress."""

@@ -23,7 +23,6 @@ from pipeline.paths import ProjectPaths
 from pipeline.storage.collector import without_collector
 from pipeline.storage.ledger import Ledger, has_ledger
 from pipeline.storage.live_status import read_live_status
-from pipeline.storage.site_workers import read_site_workers
 from pipeline.views.fact_text import is_routine
 from pipeline.views.fitness_history import FITNESS_KINDS, HISTORY_MAX, FitnessHistory
 from pipeline.views.progress import Progress, measure_progress
@@ -146,7 +145,8 @@ class ProjectReader:
         """Loads a generation, or applies the facts that are new since the last call."""
         known = self._known.pop(generation, None)
         if known is None:
-            known = _LoadedGeneration(Farm(self._ledger.farm_id, self._worker_names()))
+            # Those on sites, and those that join while a host runs, come with the facts.
+            known = _LoadedGeneration(Farm(self._ledger.farm_id, self.config.worker_names()))
             self._fitness.forget(generation)
         self._known[generation] = known  # the last one is the one that was used last
         while len(self._known) > GENERATIONS_KEPT_MAX:
@@ -161,9 +161,6 @@ class ProjectReader:
                 failing.pop_all()
             known.seq = facts
         return known
-
-    def _worker_names(self) -> list[str]:
-        return [*self.config.worker_names(), *read_site_workers(ProjectPaths(self.root))]
 
     def _noted(self, entries: Iterable[Entry], history: list[DatedFact], generation: int) -> Iterator[Entry]:
         """The same entries; what is told of them, and their fitness, is noted as they pass."""

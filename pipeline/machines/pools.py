@@ -23,6 +23,10 @@ class MachinePools:
     def __init__(self, pool_of: Mapping[str, MachinePool]) -> None:
         self._pool_of = dict(pool_of)
 
+    def add(self, worker: str, pool: MachinePool) -> None:
+        """Adds the machine of a worker that joins."""
+        self._pool_of[worker] = pool
+
     def status(self) -> dict[str, MachineStatus]:
         """The state of all machines."""
         pools = {id(pool): pool for pool in self._pool_of.values()}

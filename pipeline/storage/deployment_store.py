@@ -7,7 +7,7 @@ Not here: which worker gets which (`core.deployment`), packing (`inbox_agent.eva
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,13 +73,20 @@ class DeploymentStore:
         known = self.read().known
         added = replace(deployment, number=1 + max((each.number for each in known), default=0))
         kept = [*known, added][-KEPT_MAX:]
-        with disk_errors(self._paths.deployments):
-            replace_file(self._paths.deployments, msgspec.json.format(msgspec.json.encode(kept)), durable=True)
+        self._write(kept)
         archives = {self._paths.deployed_archive(each.archive_sha256) for each in kept}
         for archive in self._paths.all_deployments.glob(self._paths.deployed_archive("*").name):
             if archive not in archives:
                 archive.unlink(missing_ok=True)
         return added
+
+    def widen(self, beside: Collection[str], more: Collection[str]) -> None:
+        """Names `more` in the last deployment that names any worker of `beside`. In `changing`. Raises as `read`."""
+        self._write(self.read().widened(beside, more).known)
+
+    def _write(self, deployments: Sequence[Deployment]) -> None:
+        with disk_errors(self._paths.deployments):
+            replace_file(self._paths.deployments, msgspec.json.format(msgspec.json.encode(deployments)), durable=True)
 
 
 def size_and_digest(archive: Path) -> tuple[int, str]:

@@ -1,30 +1,25 @@
-"""The workers on sites of a project, as its last host has found them: for commands that look on.
+"""The workers on sites of a project, for commands that look on: only the ledger knows them.
 
-Owns: the file `state/sites.json`. Not here: the workers of `pipeline.toml`.
+Not here: the workers of `pipeline.toml`.
 """
 
-import contextlib
-from collections.abc import Sequence
+from contextlib import closing
 
-import msgspec
-
-from inbox_agent.system.atomic_file import replace_file
-from pipeline.errors import disk_errors
+from pipeline.core.facts import WorkerJoined, WorkerLeft
 from pipeline.paths import ProjectPaths
-
-
-def write_site_workers(paths: ProjectPaths, names: Sequence[str]) -> None:
-    """Notes the names. Raises HostError."""
-    with disk_errors(paths.sites):
-        if names:
-            paths.state.mkdir(parents=True, exist_ok=True)
-            replace_file(paths.sites, msgspec.json.encode(list(names)))
-        else:
-            paths.sites.unlink(missing_ok=True)
+from pipeline.storage.ledger import Ledger, has_ledger
 
 
 def read_site_workers(paths: ProjectPaths) -> list[str]:
-    """The names; none if there are no sites, or the file cannot be read."""
-    with contextlib.suppress(OSError, msgspec.MsgspecError):
-        return msgspec.json.decode(paths.sites.read_bytes(), type=list[str])
-    return []
+    """The names; none before the first run. Raises LedgerError, InputError as `Ledger`."""
+    if not has_ledger(paths.state):
+        return []
+    site_of: dict[str, str] = {}
+    with closing(Ledger(paths.state, read_only=True)) as ledger:
+        for entry in ledger.entries_of_shares():
+            match entry.fact:
+                case WorkerJoined(worker=worker, site=site):
+                    site_of[worker] = site
+                case WorkerLeft(worker=worker):
+                    site_of.pop(worker, None)
+    return [worker for worker, site in site_of.items() if site]

@@ -104,14 +104,20 @@ class DaskClusterProcesses:
         self._scheduler.wait()
 
     def start_worker(
-        self, name: str, threads: int = 1, before: Sequence[str] = (), *, nanny: bool = False
+        self,
+        name: str,
+        threads: int = 1,
+        before: Sequence[str] = (),
+        *,
+        nanny: bool = False,
+        options: Sequence[str] = (),
     ) -> SupervisedWorker:
         """Starts a worker; `before` is a program that starts it, with its arguments."""
         scheme = "tls" if self._options else "tcp"
         command = [*before, *_DASK, "worker", f"{scheme}://{self.place}", "--nthreads", str(threads)]
         command += ["--name", name] if name else []
         command += ["--no-dashboard", "--local-directory", str(self._folder / "scratch"), *self._options]
-        command += [] if nanny else ["--no-nanny"]
+        command += [*options] if nanny else ["--no-nanny", *options]
         self.workers[name] = SupervisedWorker(name, command, self._folder / f"{name}.log")
         return self.workers[name]
 

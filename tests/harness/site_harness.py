@@ -68,9 +68,9 @@ class RecordedBells:
 class SiteHarness:
     """One site with one worker. The test acts as its agent, unless it starts the agent."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
-        self.folder = folder
-        self.server = SiteServer("alice")
+    def __init__(self, folder: Path, name: str = "alice", **settings: Any) -> None:
+        self.folder, self.name = folder, name
+        self.server = SiteServer(name)
         self.link = CutLink(self.server)
         self.bells = RecordedBells()
         self.genomes: dict[str, bytes | Path] = {}
@@ -103,8 +103,8 @@ class SiteHarness:
             incoming=lambda worker: self.folder / "incoming" / worker,
             room=self.room,
         )
-        self.site = RemoteSite("alice", self.settings, self.link, host)
-        self.sites = ConnectedSites([self.site], 2, lambda: None)
+        self.site = RemoteSite(self.name, self.settings, self.link, host)
+        self.sites = ConnectedSites([self.site], 2, lambda: None, lambda: ())
 
     def open(self) -> None:
         """Opens the site and takes its share: the folders are there."""
@@ -121,7 +121,7 @@ class SiteHarness:
     @property
     def paths(self) -> SitePaths:
         """What the site has on its disk."""
-        return SitePaths(self.folder / "sites" / folder_name(FARM) / "alice")
+        return SitePaths(self.folder / "sites" / folder_name(FARM) / self.name)
 
     @property
     def files(self) -> LocalFiles:
@@ -148,7 +148,7 @@ class SiteHarness:
     def restart(self) -> None:
         """The process of the site is another one from now on."""
         self.server.close()
-        self.server = self.link.server = SiteServer("alice")
+        self.server = self.link.server = SiteServer(self.name)
 
     def close(self) -> None:
         self.link.problem, self.link.altered = "", lambda answer: answer

@@ -1,5 +1,9 @@
-"""Sites on a real Dask cluster: TLS, the evaluator's files, artifacts, what commands show, and what is refused."""
+"""Sites on a real Dask cluster: TLS, the evaluator's files, artifacts, what commands show, and what is refused.
 
+Also a cluster that grows and shrinks while a generation is played on it.
+"""
+
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -12,6 +16,8 @@ from pipeline import Evaluator, open_farm
 from pipeline.cli import main
 from pipeline.config import load_config
 from pipeline.contrib.dask import DaskSites
+from pipeline.core.facts import EpochRaised, WorkerJoined, WorkerLeft
+from pipeline.core.worker_requests import REJOINED, SITE_GONE
 from pipeline.diagnosis.sites import check_sites
 from pipeline.errors import ConfigError, HostError
 from pipeline.machines.sites import dask_sites
@@ -20,6 +26,7 @@ from pipeline.machines.sites.dask_sites import scheduler_address, worker_prefix
 from pipeline.machines.sites.site_link import SiteUnavailable
 from tests.harness.certificates import Authority, make_authority
 from tests.harness.dask_cluster import DaskClusterProcesses, dask_cluster
+from tests.harness.site_farm import SiteFarm
 from tests.harness.waiting import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
@@ -184,6 +191,7 @@ def test_workers_of_different_sites_have_different_names() -> None:
     [
         ({"agents_per_site": 0}, "agents_per_site=0: from 1 to 512"),
         ({"sites_min": 0}, "sites_min and queue_depth are at least 1"),
+        ({"sites_min": 257}, "sites_min=257: a farm has at most 256 sites"),
         ({"folder": "here"}, "expected an absolute path"),
         ({"cluster": 7}, "expected a Dask client, or the address of a scheduler"),
     ],
@@ -208,3 +216,90 @@ def test_evaluator_that_cannot_be_sent_is_refused(tmp_path: Path, evaluator: Eva
         open_farm(tmp_path, evaluator=evaluator, sites=DaskSites("dask://127.0.0.1:1")),
     ):
         pass
+
+
+# ---------------------------------------------------------------------------------- a cluster that grows and shrinks
+
+OTHER_VERSION = """
+from pipeline.machines.sites import site_server
+
+site_server.agent_version = lambda: "0.0.1"
+"""
+
+
+@pytest.fixture
+def farm(tmp_path: Path) -> Iterator[SiteFarm]:
+    """A project that is played on the Dask worker `alice` when it begins."""
+    with dask_cluster(tmp_path / "cluster", "alice") as cluster:
+        farm = SiteFarm(tmp_path / "farm", cluster)
+        yield farm
+        farm.close()
+
+
+def test_dask_worker_that_is_added_plays_a_part_of_the_open_generation(farm: SiteFarm) -> None:
+    """It gets the evaluator as the others do. When its process is killed, the next one of its name is the same site."""
+    farm.add_genomes(farm.gated(6))
+    host = farm.start()
+    farm.wait_until(lambda: farm.begun_on("alice"))
+    bob = farm.cluster.start_worker("bob", nanny=True)
+    farm.wait_until(lambda: farm.begun_on("bob"))
+    bob.kill_worker()
+    farm.wait_until(lambda: farm.begun_on("bob") > 1)
+    farm.open_gate()
+    code, text = farm.wait_for_end(host)
+
+    assert code == 0, text
+    farm.assert_counted_once()
+    assert farm.played_by().keys() == {"alice-0", "bob-0"}
+    joined = [WorkerJoined(worker="alice-0", site="alice"), WorkerJoined(worker="bob-0", site="bob")]
+    assert farm.facts(WorkerJoined) == joined
+    assert farm.facts(WorkerLeft) == []
+    (deployment,) = json.loads((farm.root / "state/deployments/deployments.json").read_text())
+    assert deployment["workers"] == ["alice-0", "bob-0"]
+    for command in (["verify"], ["status", "--gen", "1"], ["worker", "drain", "bob-0"]):
+        code, text = farm.run(*command)
+        assert code == 0, text
+    assert "bob-0" in farm.run("status", "--gen", "1")[1]
+
+
+def test_dask_worker_with_another_version_is_refused_and_the_farm_plays_on(farm: SiteFarm, tmp_path: Path) -> None:
+    """It is said once, in words that say what to do; others that appear join meanwhile."""
+    (tmp_path / "other_version.py").write_text(OTHER_VERSION)
+    farm.add_genomes(farm.gated(6))
+    host = farm.start()
+    farm.wait_until(lambda: farm.begun_on("alice"))
+    farm.cluster.start_worker("bob", options=["--preload", str(tmp_path / "other_version.py")])
+    farm.wait_until(farm.warnings)
+    farm.cluster.start_worker("carol")
+    farm.wait_until(lambda: farm.begun_on("carol"))
+    farm.open_gate()
+    code, text = farm.wait_for_end(host)
+
+    assert code == 0, text
+    farm.assert_counted_once()
+    (warning,) = farm.warnings()
+    assert warning.startswith("site bob: genome-pipeline 0.0.1 is installed there, the host has ")
+    assert warning.endswith("; install the same version; it is not used yet")
+    assert {row["worker"] for row in farm.attempts()} == {"alice-0", "carol-0"}
+
+
+def test_site_that_is_away_when_a_host_starts_joins_when_it_is_back(farm: SiteFarm) -> None:
+    """What it held is played by others; its share may be another one by then, so an epoch begins there."""
+    bob = farm.cluster.start_worker("bob")
+    farm.add_genomes(farm.gated(8))
+    host = farm.start()
+    farm.wait_until(lambda: farm.begun_on("alice") and farm.begun_on("bob"))
+    bob.close()
+    farm.kill(host)
+    host = farm.start()
+    farm.wait_until(lambda: farm.facts(WorkerLeft))
+    farm.cluster.start_worker("bob")
+    farm.wait_until(lambda: farm.begun_on("bob") > 1)
+    farm.open_gate()
+    code, text = farm.wait_for_end(host)
+
+    assert code == 0, text
+    farm.assert_counted_once()
+    assert farm.facts(WorkerLeft) == [WorkerLeft(worker="bob-0", reason=SITE_GONE)]
+    assert EpochRaised(worker="bob-0", epoch=2, reason=REJOINED) in farm.facts(EpochRaised)
+    assert farm.run("verify")[0] == 0

@@ -284,7 +284,7 @@ def commits() -> list[tuple[int, int, Sequence[Fact]]]:
         [EvaluatorAccepted(version=""), EvaluatorFixed(version="fedcba9876543210", worker="vm-0")],
         [issue((2, 1, 2), "vm-0", epoch=2), issue((5, 1, 1), "vm-0", epoch=2)],
         [AttemptClaimed(attempt=tried(2, 1, 2))],
-        [WorkerDrained(worker="vm-2"), WorkerJoined(worker="vm-9")],
+        [WorkerDrained(worker="vm-2"), WorkerJoined(worker="vm-9", site="alice")],
         [WorkerReturned(worker="vm-2"), WorkerLeft(worker="vm-9", reason="its description was removed")],
     ]
     return [

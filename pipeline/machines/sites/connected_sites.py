@@ -1,19 +1,19 @@
 """The sites of an open farm together: their workers, and the agents of all as one pool.
 
-Not here: how the sites of a cluster are found (`dask`).
+Not here: how the sites of a cluster are found (`dask_sites`), and which may join later (`site_search`).
 """
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from pipeline.core.observation import MachineStatus
 from pipeline.core.requests import MachineAction
 from pipeline.errors import InputError
 from pipeline.machines.pools import MachinePool
-from pipeline.machines.sites.interface import Bells, SiteStatus
+from pipeline.machines.sites.interface import Bells, ConnectedSite
 from pipeline.machines.sites.remote_site import CLOSE_LIMIT_S, OPEN_LIMIT_S, RemoteSite
-from pipeline.shares.share_client import ExecuteRequest
+from pipeline.machines.sites.site_search import FindSites, SiteSearch
 
 _NAMED_MAX = 3
 _LOOK_INTERVAL_S = 0.05
@@ -22,18 +22,17 @@ _LOOK_INTERVAL_S = 0.05
 class ConnectedSites:
     """Implements `OpenSites` and `MachinePool`."""
 
-    def __init__(self, sites: Sequence[RemoteSite], queue_depth: int, disconnect: Callable[[], None]) -> None:
-        """`disconnect` ends the connection to the cluster."""
-        self._sites, self._queue_depth, self._disconnect = sites, queue_depth, disconnect
+    def __init__(
+        self, sites: Sequence[RemoteSite], queue_depth: int, disconnect: Callable[[], None], find: FindSites
+    ) -> None:
+        """`find` finds the members of the cluster, `disconnect` ends the connection to it."""
+        self._sites, self._queue_depth, self._disconnect = [*sites], queue_depth, disconnect
+        self._search = SiteSearch(find)
         self._site_of = {worker: site for site in sites for worker in site.workers}
 
-    def workers(self) -> Mapping[str, ExecuteRequest]:
-        """The workers, and how a request to the share of each is executed."""
-        return {worker: site.execute for worker, site in self._site_of.items()}
-
-    def statuses(self) -> Mapping[str, SiteStatus]:
-        """The site of each worker."""
-        return self._site_of
+    def sites(self) -> Sequence[ConnectedSite]:
+        """The sites, also those that do not answer."""
+        return self._sites
 
     def queue_depth(self) -> int:
         """How many attempts each of these workers may hold."""
@@ -44,13 +43,28 @@ class ConnectedSites:
         return self
 
     def listen(self, bells: Bells) -> None:
-        """Opens the sites, and waits for the first one.
+        """Opens the sites, and waits for the first one; then looks for more of them.
 
         Raises:
             InputError: every one of them refuses; it says what to change there.
         """
         for site in self._sites:
             site.listen(bells)
+        self._await_first()
+        self._search.start(bells)
+
+    def appeared(self, taken: Collection[str]) -> Sequence[ConnectedSite]:
+        """Sites that have appeared in the cluster and are connected. Does not wait."""
+        return self._search.appeared(self._sites, taken)
+
+    def admit(self, site: ConnectedSite) -> None:
+        """Makes a site that has appeared one of these."""
+        assert isinstance(site, RemoteSite)
+        self._search.take(site)
+        self._sites.append(site)
+        self._site_of.update(dict.fromkeys(site.workers, site))
+
+    def _await_first(self) -> None:
         deadline = time.monotonic() + OPEN_LIMIT_S
         while not all(site.refusal for site in self._sites):
             if any(site.notifies for site in self._sites) or time.monotonic() >= deadline:
@@ -70,7 +84,8 @@ class ConnectedSites:
 
     def close(self) -> None:
         """Ends the agents of all sites that can be reached, at the same time."""
-        closing = [threading.Thread(target=site.close, daemon=True) for site in self._sites]
+        every = [*self._sites, *self._search.close()]
+        closing = [threading.Thread(target=site.close, daemon=True) for site in every]
         for thread in closing:
             thread.start()
         for thread in closing:

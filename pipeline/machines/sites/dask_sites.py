@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import PurePath
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from pipeline.machines.sites.interface import SitesHost
 from pipeline.machines.sites.messages import OpenSite
 from pipeline.machines.sites.remote_site import RemoteSite, call_limit_s
 from pipeline.machines.sites.site_link import SiteUnavailable
+from pipeline.machines.sites.site_search import SITES_MAX, FoundSite, has_room
 
 FIND_LIMIT_S = 60.0  #: for the scheduler to answer, and for so many sites to be there
 _LOOK_INTERVAL_S = 0.5
@@ -35,7 +37,7 @@ class DaskSites:
         cluster: a Dask client, whose scheduler and security are used, or the address of a scheduler.
         agents_per_site: None: as many as the Dask worker has threads.
         queue_depth: attempts that a worker holds: one runs, the others wait.
-        sites_min: how many sites to wait for when a farm is opened.
+        sites_min: how many sites to wait for when a farm is opened; others join while it is open.
         folder: of the sites, on their own computers; empty: in the state folder of the user who runs the Dask worker.
         security: of Dask, for the address of a scheduler; None: of Dask's configuration.
     """
@@ -54,6 +56,8 @@ class DaskSites:
             raise ConfigError(f"DaskSites: agents_per_site={agents_per_site}: from 1 to {AGENTS_PER_SITE_MAX}")
         if sites_min < 1 or queue_depth < 1:
             raise ConfigError("DaskSites: sites_min and queue_depth are at least 1")
+        if sites_min > SITES_MAX:
+            raise ConfigError(f"DaskSites: sites_min={sites_min}: a farm has at most {SITES_MAX} sites")
         if folder and not (PurePath(folder).is_absolute() or folder.startswith("~")):
             raise ConfigError(f"DaskSites: folder={folder!r}: expected an absolute path, or one that begins with ~")
         if isinstance(cluster, str):
@@ -68,10 +72,13 @@ class DaskSites:
         cluster = DaskCluster(self._address, self._security)
         with contextlib.ExitStack() as failing:
             failing.callback(cluster.close)
-            sites = [self._site(cluster, worker, host) for worker in self._find(cluster)]
+            sites: list[RemoteSite] = []
+            for worker in self._find(cluster):
+                if has_room(sites, site := self._site(cluster, worker, host)):
+                    sites.append(site)  # of the others the first search says that there is no room for them
             _refuse_equal_names([worker for site in sites for worker in site.workers], host.taken_names)
             failing.pop_all()
-        return ConnectedSites(sites, self._queue_depth, cluster.close)
+        return ConnectedSites(sites, self._queue_depth, cluster.close, lambda: self._members(cluster, host))
 
     def examine(self) -> Iterator[SiteFinding]:
         """What is found of the cluster and of each site in it."""
@@ -110,6 +117,17 @@ class DaskSites:
             if time.monotonic() >= deadline:
                 raise HostError(f"{self._address}: {problem}, after {FIND_LIMIT_S:g} s; run again when it is there")
             threading.Event().wait(_LOOK_INTERVAL_S)
+
+    def _members(self, cluster: DaskCluster, host: SitesHost) -> list[FoundSite]:
+        """The workers of the cluster now. Raises SiteUnavailable."""
+        return [
+            FoundSite(
+                worker.name,
+                partial(self._site, cluster, worker, host),
+                "" if worker.is_named else "its Dask worker has no name of its own; start it with --name",
+            )
+            for worker in cluster.workers()
+        ]
 
     def _site(self, cluster: DaskCluster, worker: DaskWorker, host: SitesHost) -> RemoteSite:
         prefix = worker_prefix(worker.name)

@@ -1,6 +1,6 @@
 """What a host needs of sites, whichever cluster they are part of."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -37,28 +37,46 @@ class Bells(Protocol):
         """The state of a machine has changed."""
 
 
-class SiteStatus(Protocol):
-    """Whether a site is connected."""
+class ConnectedSite(Protocol):
+    """One site of an open farm."""
+
+    @property
+    def name(self) -> str:
+        """Its name, which it keeps over restarts."""
+
+    @property
+    def workers(self) -> Sequence[str]:
+        """Its workers."""
 
     @property
     def notifies(self) -> bool:
-        """Whether it reports results at once now."""
+        """Whether it is connected now, and reports results at once."""
+
+    @property
+    def execute(self) -> ExecuteRequest:
+        """Executes a request to the share of one of its workers. Each call has a deadline."""
 
 
 class OpenSites(Protocol):
-    """The sites of one open farm."""
+    """The sites of one open farm. All methods belong to the thread of the control loop."""
 
-    def workers(self) -> Mapping[str, ExecuteRequest]:
-        """The workers, and how a request to the share of each is executed. Each call has a deadline."""
-
-    def statuses(self) -> Mapping[str, SiteStatus]:
-        """The site of each worker."""
+    def sites(self) -> Sequence[ConnectedSite]:
+        """The sites, also those that do not answer."""
 
     def queue_depth(self) -> int:
         """How many attempts each of these workers may hold."""
 
     def listen(self, bells: Bells) -> None:
-        """Connects to the sites, and reports from now on."""
+        """Connects to the sites, reports from now on, and looks for more of them."""
+
+    def appeared(self, taken: Collection[str]) -> Sequence[ConnectedSite]:
+        """Sites that have appeared in the cluster and are connected; none is part of these before `admit`.
+
+        Does not wait. `taken` are names that no worker may have. A site that cannot be used is named in the log, once.
+        """
+
+    def admit(self, site: ConnectedSite) -> None:
+        """Makes a site that has appeared one of these."""
 
     def pool(self) -> MachinePool:
         """The agents of these workers."""
@@ -71,7 +89,7 @@ class Sites(Protocol):
     """A cluster with sites."""
 
     def open(self, host: SitesHost) -> OpenSites:
-        """Finds the sites; which workers there are stays as it is until they are closed.
+        """Finds the sites that are there now.
 
         Raises:
             InputError: there is none, or their names cannot be used.

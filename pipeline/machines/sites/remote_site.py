@@ -85,6 +85,7 @@ class RemoteSite:
         self._closed = threading.Event()
         self._openings = 0
         self.refusal = ""  #: why it can never be opened as things are
+        self.is_used = True  #: whether its workers are part of the farm
         self._transfers = {
             worker: ArtifactTransfer(worker, host.incoming(worker), host.room, self._fetch_part(worker))
             for worker in self.workers
@@ -290,7 +291,8 @@ class RemoteSite:
             is_new = problem != self._problem and not (self._problem and problem == CONNECTION_ENDED)
             self._problem = problem if is_new else self._problem
         if is_new:
-            log.warning("site %s: %s; its workers are unknown", self.name, problem)
+            what_follows = "its workers are unknown" if self.is_used else "it is not used yet"
+            log.warning("site %s: %s; %s", self.name, problem, what_follows)
         self._link.reset()
         if is_new:
             self._ring_all()

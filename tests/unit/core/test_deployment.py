@@ -180,3 +180,15 @@ def test_deployment_is_the_same_if_it_brings_the_same_to_the_same_workers() -> N
     assert deployed().is_same(replace_fields(deployed(), number=7, deployed_at=5.0))
     assert not deployed().is_same(deployed(OTHER))
     assert not deployed().is_same(deployed(workers=("w0",)))
+
+
+def test_deployment_also_names_workers_that_join_later() -> None:
+    """The last one that names any of those beside them; no other, and none that is for all."""
+    known = Deployments(
+        [deployed(OTHER, 1, ("a-0", "a-1")), deployed(VERSION, 2, ("a-0",)), deployed(OTHER, 3, ("vm-0",)), deployed()]
+    )
+    wider = known.widened(["a-0", "a-1"], ["b-0", "a-0"])
+
+    assert [each.workers for each in wider.known] == [("a-0", "a-1"), ("a-0", "b-0"), ("vm-0",), None]
+    assert wider.widened(["a-0"], ["b-0"]) is wider
+    assert known.widened(["c-0"], ["c-1"]) is known

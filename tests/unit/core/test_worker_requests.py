@@ -15,7 +15,14 @@ from pipeline.core.observation import MachineState, MachineStatus
 from pipeline.core.queues import room_for_trials
 from pipeline.core.requests import scan_request
 from pipeline.core.runs import replay, withdrawals
-from pipeline.core.worker_requests import WorkerRequests, restart_problem, restored_workers
+from pipeline.core.worker_requests import (
+    REJOINED,
+    SITE_GONE,
+    WorkerRequests,
+    joining_worker,
+    restart_problem,
+    restored_workers,
+)
 from pipeline.views.progress import measure_progress
 from tests.harness.core import FARM, SETTINGS, VERSION, CoreHarness, FakeShare, facts_of, replace_struct
 
@@ -397,6 +404,52 @@ def test_next_host_has_the_workers_that_are_configured_then() -> None:
     assert [*farm.retired] == ["w0", "w2"]
     again = f.EpochRaised(worker="w0", epoch=2, reason="the worker has joined again")
     assert facts == [again, f.WorkerJoined(worker="w0")]
+
+
+def test_next_host_has_the_workers_of_the_sites_that_are_there_then() -> None:
+    """Those of new sites join; those of sites that are away leave, and what they hold is withdrawn first."""
+    core = CoreHarness("w0", "bob-0", "bob-1", genomes=6)
+    core.record(*joining_worker(core.farm, "bob-0", "bob"), *joining_worker(core.farm, "bob-1", "bob"))
+    core.run_until_ready()
+    held = [*core.farm.workers["bob-0"].wanted]
+    assert held
+    facts = restored_workers(core.farm, ["w0", "bob-1", "carol-0"], {"bob-1": "bob", "carol-0": "carol"})
+
+    withdrawn = [fact for fact in facts if isinstance(fact, f.AttemptEnded)]
+    assert [fact.attempt for fact in withdrawn] == held
+    left = f.WorkerLeft(worker="bob-0", reason=SITE_GONE)
+    assert facts == [*withdrawn, left, f.WorkerJoined(worker="carol-0", site="carol")]
+
+
+def test_worker_that_is_back_holds_nothing_of_a_generation_that_is_opened_again() -> None:
+    """It left in another generation, and its share is of another epoch now."""
+    core = CoreHarness("w0", "bob-0", genomes=4)
+    core.record(*joining_worker(core.farm, "bob-0", "bob"))
+    core.run_until_ready()
+    held = [*core.farm.workers["bob-0"].wanted]
+    assert held
+    core.farm.evolve(f.WorkerLeft(worker="bob-0", reason=SITE_GONE), core.now)
+    facts = restored_workers(core.farm, ["w0", "bob-0"], {"bob-0": "bob"})
+
+    assert [fact.attempt for fact in facts if isinstance(fact, f.AttemptEnded)] == held
+    assert facts[-1] == f.WorkerJoined(worker="bob-0", site="bob")
+
+
+def test_worker_that_is_on_another_site_now_joins_again() -> None:
+    """Its share is another one, so an epoch begins there."""
+    farm = Farm(FARM, [])
+    for fact in (
+        f.WorkerJoined(worker="a-b-0", site="a-b"),
+        f.EpochRaised(worker="a-b-0", epoch=1, reason="first contact"),
+    ):
+        farm.evolve(fact, 0.0)
+    facts = restored_workers(farm, ["a-b-0"])
+
+    assert facts == [
+        f.WorkerLeft(worker="a-b-0", reason=SITE_GONE),
+        f.EpochRaised(worker="a-b-0", epoch=2, reason=REJOINED),
+        f.WorkerJoined(worker="a-b-0"),
+    ]
 
 
 def test_generation_that_was_stopped_can_be_opened_after_a_worker_left_in_another_one() -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,22 +11,52 @@ from inbox_agent.system.folder_watcher import FolderWatcher
 from pipeline.config import load_config
 from pipeline.core.facts import Fact, WorkerJoined, WorkerLeft
 from pipeline.core.requests import ShareRequest
+from pipeline.host.evaluator_packing import SiteEvaluator
 from pipeline.host.membership import REMOVED, REPLACED, Membership
 from pipeline.host.poll_schedule import PollSchedule
+from pipeline.host.site_workers import SiteWorkers
+from pipeline.host.sites import NoSites
 from pipeline.host.worker_links import OpenShare, WorkerLinks
+from pipeline.machines.pools import MachinePools
+from pipeline.machines.sites.interface import ConnectedSite
 from pipeline.paths import ProjectPaths
 from pipeline.shares.executor import ShareExecutor
 from pipeline.shares.share_client import ShareResponse
+from pipeline.storage.deployment_store import DeploymentStore
 from pipeline.storage.worker_request_files import WorkerRequestFiles
 from tests.harness.control_loop import LoopHarness
 from tests.harness.core import CoreHarness
+
+
+class AppearingSite:
+    """A site whose agents do nothing."""
+
+    def __init__(self, name: str, *workers: str) -> None:
+        self.name, self.workers = name, workers
+        self.notifies = True
+
+    def execute(self, request: ShareRequest) -> ShareResponse:
+        return ShareResponse(worker=request.worker)
+
+
+class AppearingSites(NoSites):
+    """Sites that appear when the test says so."""
+
+    def __init__(self) -> None:
+        self.ready: list[AppearingSite] = []
+
+    def appeared(self, taken: Collection[str]) -> Sequence[ConnectedSite]:
+        return self.ready
+
+    def admit(self, site: ConnectedSite) -> None:
+        self.ready = [other for other in self.ready if other.name != site.name]
 
 
 class MembershipHarness:
     """A host's membership with the shipped control loop, on a clock of its own."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.now = root, 1000.0
+        self.root, self.now, self.sites = root, 1000.0, AppearingSites()
         (root / "pipeline.toml").write_text(
             '[evaluator]\npython = "game:play"\n[local]\nworkers = 0\n[[worker]]\nname = "vm-0"\nshare = "vm-0"\n'
         )
@@ -53,7 +84,10 @@ class MembershipHarness:
     def started(self) -> Membership:
         """The membership of a host that has just started."""
         paths = ProjectPaths(self.root)
-        return Membership(paths, load_config(self.root), self.loop, self.links, clock=lambda: self.now)
+        config = load_config(self.root)
+        self.evaluator = SiteEvaluator(self.root, config, self.root, ())
+        site_workers = SiteWorkers(self.sites, self.loop, self.links, MachinePools({}), self.evaluator)
+        return Membership(paths, config, self.loop, self.links, site_workers, clock=lambda: self.now)
 
     def describe(self, name: str, text: str) -> Path:
         path = self.root / "workers" / f"{name}.toml"
@@ -103,6 +137,57 @@ def test_worker_with_another_share_leaves_and_joins_again(host: MembershipHarnes
     host.loop._wakeups.request_sweep()
     assert WorkerLeft(worker="p1", reason=REPLACED) in host.look()
     assert WorkerJoined(worker="p1") in host.look()
+
+
+def test_site_that_appears_joins_with_its_workers(host: MembershipHarness) -> None:
+    """And a description with the name of one of them is refused from then on."""
+    host.sites.ready.append(AppearingSite("bob", "bob-0", "bob-1"))
+    facts = host.look()
+    host.describe("BOB-1", 'share = "p1"\n')
+    host.look()
+
+    joined = [WorkerJoined(worker="bob-0", site="bob"), WorkerJoined(worker="bob-1", site="bob")]
+    assert [fact for fact in facts if isinstance(fact, WorkerJoined)] == joined
+    assert host.membership.names() == ["vm-0", "bob-0", "bob-1"]
+    assert host.links.queues.depth["bob-1"] == 1
+
+
+def test_site_waits_until_a_deployment_can_name_its_workers(host: MembershipHarness) -> None:
+    """`pipeline deploy` may be writing the list."""
+    (host.root / "game.py").touch()
+    host.evaluator.workers.append("alice-0")
+    host.evaluator.deploy()
+    store = DeploymentStore(ProjectPaths(host.root))
+    host.sites.ready.append(AppearingSite("bob", "bob-0"))
+    with store.changing():
+        host.look()
+        assert host.membership.names() == ["vm-0"]
+
+    host.look()
+
+    assert host.membership.names() == ["vm-0", "bob-0"]
+    assert [each.workers for each in store.read().known] == [("alice-0", "bob-0")]
+
+
+def test_site_does_not_join_while_the_list_of_deployments_is_damaged(
+    host: MembershipHarness, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said once, and the farm plays on."""
+    paths = ProjectPaths(host.root)
+    paths.all_deployments.mkdir(parents=True)
+    paths.deployments.write_text("[")
+    host.sites.ready.append(AppearingSite("bob", "bob-0"))
+    host.look()
+    host.look()
+    assert [record.getMessage() for record in caplog.records if "is damaged" in record.getMessage()] == [
+        caplog.records[0].getMessage()
+    ]
+    assert host.membership.names() == ["vm-0"]
+
+    paths.deployments.unlink()
+    host.look()
+
+    assert host.membership.names() == ["vm-0", "bob-0"]
 
 
 def test_folder_is_read_once_a_second(host: MembershipHarness) -> None:

@@ -1,0 +1,156 @@
+"""Sites that appear in a cluster while a farm is open: they are looked for, and connected before they are reported.
+
+Owns: how often the cluster is asked, how many sites a farm may have, and that a site that cannot be used is named once.
+Threads: one of its own asks the cluster, because that may take seconds; all methods belong to the control loop's.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from inbox_agent.protocol.layout import clean
+from pipeline.machines.sites.interface import Bells
+from pipeline.machines.sites.remote_site import RemoteSite
+from pipeline.machines.sites.site_link import SiteUnavailable
+
+log = logging.getLogger(__name__)
+
+SEARCH_INTERVAL_S = 5.0  #: between two questions to the cluster
+SITES_MAX = 256  #: each takes a thread and a few connections of the host
+SITE_WORKERS_MAX = 10_000  #: on all of them: as many as were simulated (`tests.simulator.capacity`)
+_END_LIMIT_S = 1.0
+_NAME_CHARS_MAX = 100
+_FULL = (
+    f"a farm has at most {SITES_MAX} sites with {SITE_WORKERS_MAX} workers, also counting those that are gone, which "
+    "the next start forgets; further ones are not named"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSite:
+    """A member of the cluster."""
+
+    name: str
+    connect: Callable[[], RemoteSite]  #: makes the host's side of it, which is not opened yet
+    problem: str = ""  #: why it can be no site
+
+
+#: The members of the cluster now. Raises SiteUnavailable: the cluster does not answer.
+FindSites = Callable[[], Sequence[FoundSite]]
+
+
+def has_room(sites: Sequence[RemoteSite], more: RemoteSite) -> bool:
+    """Whether a farm with these sites may have one more."""
+    workers = sum(len(site.workers) for site in sites) + len(more.workers)
+    return len(sites) < SITES_MAX and workers <= SITE_WORKERS_MAX
+
+
+class SiteSearch:
+    """Finds sites that have appeared in a cluster."""
+
+    def __init__(self, find: FindSites) -> None:
+        self._find = find
+        self._lock = threading.Lock()
+        self._found: Sequence[FoundSite] | None = None  #: of the last look, until it is taken
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._look_again, name="site-search", daemon=True)
+        self._bells: Bells | None = None
+        self._connecting: dict[str, RemoteSite] = {}
+        self._warned_of: dict[str, str] = {}  #: name -> why it is not used, as it was logged
+        self._is_full = False
+
+    def start(self, bells: Bells) -> None:
+        """Looks for sites from now on."""
+        self._bells = bells
+        self._thread.start()
+
+    def appeared(self, known: Sequence[RemoteSite], taken: Collection[str]) -> list[RemoteSite]:
+        """Sites that are not among the known ones, and are connected. Does not wait.
+
+        `taken` are names that no worker may have.
+        """
+        with self._lock:
+            found, self._found = self._found, None
+        if found is not None:
+            self._connect(found, known, taken)
+        ready = [site for site in self._connecting.values() if site.notifies]
+        usable = [site for site in ready if not _problem_of_names(site, known, taken)]
+        for site in ready if len(usable) < len(ready) else ():
+            if site not in usable:  # another worker got the name meanwhile; the next look says so
+                self._drop(site.name)
+        return usable
+
+    def take(self, site: RemoteSite) -> None:
+        """Leaves a site that has appeared to the caller, who closes it."""
+        del self._connecting[site.name]
+        site.is_used = True
+
+    def close(self) -> list[RemoteSite]:
+        """Ends the search; the caller closes the sites that are being connected."""
+        self._closed.set()
+        if self._thread.is_alive():
+            self._thread.join(_END_LIMIT_S)
+        return list(self._connecting.values())
+
+    # ---------------------------------------------------------------------------------------------------------- inside
+
+    def _look_again(self) -> None:
+        is_silent = False
+        while not self._closed.wait(SEARCH_INTERVAL_S):
+            try:
+                found = self._find()
+            except SiteUnavailable as error:
+                if not is_silent and not self._closed.is_set():
+                    log.warning("sites that appear are not noticed now: the cluster: %s", error)
+                is_silent = True
+                continue
+            is_silent = False
+            with self._lock:
+                self._found = found
+
+    def _connect(self, found: Sequence[FoundSite], known: Sequence[RemoteSite], taken: Collection[str]) -> None:
+        names = {site.name for site in found}
+        for name in self._connecting.keys() - names:
+            self._drop(name)
+        self._warned_of = {name: why for name, why in self._warned_of.items() if name in names}
+        known_names, was_full, self._is_full = {site.name for site in known}, self._is_full, False
+        for member in found:
+            if member.name in known_names or member.name in self._connecting:
+                continue
+            if member.problem:
+                self._warn(member.name, member.problem)
+                continue
+            site, together = member.connect(), [*known, *self._connecting.values()]
+            if not has_room(together, site):
+                self._is_full = True
+                if not was_full:
+                    self._warn(member.name, _FULL)
+                break
+            if problem := _problem_of_names(site, together, taken):
+                self._warn(member.name, problem)
+            else:
+                self._begin(site)
+
+    def _begin(self, site: RemoteSite) -> None:
+        assert self._bells is not None
+        site.is_used = False
+        self._connecting[site.name] = site
+        log.info("site %s: has appeared", clean(site.name, _NAME_CHARS_MAX))
+        site.listen(self._bells)
+
+    def _drop(self, name: str) -> None:
+        site = self._connecting.pop(name)
+        threading.Thread(target=site.close, name=f"close-{site.name}", daemon=True).start()
+
+    def _warn(self, name: str, problem: str) -> None:
+        if self._warned_of.get(name) != problem:
+            self._warned_of[name] = problem
+            log.warning("site %s: it is not used: %s", clean(name, _NAME_CHARS_MAX), problem)
+
+
+def _problem_of_names(site: RemoteSite, known: Sequence[RemoteSite], taken: Collection[str]) -> str:
+    """Why a site cannot be used beside the known ones; the empty string if it can."""
+    lower = {name.lower() for name in (*taken, *(worker for other in known for worker in other.workers))}
+    equal = next((worker for worker in site.workers if worker.lower() in lower), "")
+    return f"there is a worker {equal} already; give the Dask worker another name" if equal else ""

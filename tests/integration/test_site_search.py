@@ -1,0 +1,203 @@
+"""Sites that appear in a cluster while a farm is open: which are reported, and what is said of the others."""
+
+import logging
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pipeline.machines.sites import site_search, site_server
+from pipeline.machines.sites.remote_site import RemoteSite
+from pipeline.machines.sites.site_link import SiteUnavailable
+from pipeline.machines.sites.site_search import FoundSite, SiteSearch
+from tests.harness.site_harness import RecordedBells, SiteHarness
+from tests.harness.waiting import eventually
+
+pytestmark = pytest.mark.processes
+
+
+class SearchedCluster:
+    """A cluster whose members are in this process, and a host that looks for sites in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.sites: dict[str, SiteHarness] = {}
+        self.members: dict[str, FoundSite] = {}
+        self.problem = ""  #: why the cluster does not answer
+        self.looks = 0
+        self.known: list[RemoteSite] = []  #: sites that the host uses
+        self.taken: list[str] = []  #: names of its other workers
+        self._search = SiteSearch(self._find)
+        self._search.start(RecordedBells())
+
+    def add(self, name: str, *workers: str) -> SiteHarness:
+        """A member of the cluster; by default its only worker is named after it."""
+        site = self.sites[name] = SiteHarness(self._folder / name, name, workers=workers or (f"{name}-0",))
+
+        def connect() -> RemoteSite:
+            site.limit()
+            return site.site
+
+        self.members[name] = FoundSite(name, connect)
+        return site
+
+    def appeared(self) -> list[str]:
+        """The sites that can be used now."""
+        return [site.name for site in self._search.appeared(self.known, self.taken)]
+
+    def use(self) -> None:
+        """Takes all of them."""
+        for site in self._search.appeared(self.known, self.taken):
+            self._search.take(site)
+            self.known.append(site)
+
+    def look_again(self, times: int = 3) -> list[str]:
+        """What is reported after so many looks."""
+        for _ in range(times):
+            until = self.looks + 2
+            assert eventually(partial(self._has_looked, until))
+            found = self.appeared()
+        return found
+
+    def close(self) -> None:
+        for remote in self._search.close():
+            remote.close()
+        for site in self.sites.values():
+            site.close()
+
+    def _has_looked(self, times: int) -> bool:
+        return self.looks >= times
+
+    def _find(self) -> list[FoundSite]:
+        self.looks += 1
+        if self.problem:
+            raise SiteUnavailable(self.problem)
+        return list(self.members.values())
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SearchedCluster]:
+    monkeypatch.setattr(site_search, "SEARCH_INTERVAL_S", 0.01)
+    cluster = SearchedCluster(tmp_path)
+    yield cluster
+    cluster.close()
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was warned of."""
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+def test_site_is_reported_when_it_is_connected(cluster: SearchedCluster) -> None:
+    """Not before, so that nothing waits for it; and until the host uses it."""
+    bob = cluster.add("bob")
+    bob.link.problem = "no connection"
+    assert cluster.look_again() == []
+
+    bob.link.problem = ""
+
+    assert eventually(lambda: cluster.appeared() == ["bob"])
+    assert cluster.appeared() == ["bob"]
+    cluster.use()
+    assert cluster.look_again() == []
+
+
+def test_site_with_the_name_of_another_worker_is_not_used(
+    cluster: SearchedCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said once. When that worker has left, the site is used."""
+    cluster.taken = ["Bob-0"]
+    cluster.add("bob")
+    assert cluster.look_again() == []
+    assert warnings(caplog) == [
+        "site bob: it is not used: there is a worker bob-0 already; give the Dask worker another name"
+    ]
+
+    cluster.taken = []
+
+    assert eventually(lambda: cluster.appeared() == ["bob"])
+
+
+def test_name_that_is_taken_while_a_site_is_connected_is_not_used_twice(cluster: SearchedCluster) -> None:
+    """A worker with a description may join at any time."""
+    cluster.add("bob")
+    assert eventually(lambda: cluster.appeared() == ["bob"])
+
+    cluster.taken = ["bob-0"]
+
+    assert cluster.appeared() == []
+    assert cluster.look_again() == []
+
+
+def test_site_with_another_version_is_used_when_it_is_corrected(
+    cluster: SearchedCluster, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then it is named once, however often it is asked."""
+    monkeypatch.setattr("pipeline.machines.sites.remote_site.RETRY_MAX_S", 0.01)
+    with monkeypatch.context() as other_version:
+        other_version.setattr(site_server, "agent_version", lambda: "0.0.1")
+        bob = cluster.add("bob")
+        assert eventually(lambda: len(bob.link.messages) > 3 or cluster.appeared())
+        assert cluster.appeared() == []
+    assert len(warnings(caplog)) == 1
+    assert warnings(caplog)[0].startswith("site bob: genome-pipeline 0.0.1 is installed there, the host has ")
+    assert warnings(caplog)[0].endswith("; install the same version; it is not used yet")
+
+    assert eventually(lambda: cluster.appeared() == ["bob"])
+
+
+def test_member_without_a_name_is_named_once(cluster: SearchedCluster, caplog: pytest.LogCaptureFixture) -> None:
+    """It would be another site after each restart."""
+    problem = "its Dask worker has no name of its own; start it with --name"
+    cluster.members["tcp://10.0.0.1:7"] = FoundSite("tcp://10.0.0.1:7", cluster.add("bob").limit, problem)  # type: ignore[arg-type]
+    assert eventually(lambda: cluster.appeared() == ["bob"])
+    cluster.look_again()
+
+    assert warnings(caplog) == [f"site tcp://10.0.0.1:7: it is not used: {problem}"]
+
+
+@pytest.mark.parametrize(("limit", "value"), [("SITES_MAX", 1), ("SITE_WORKERS_MAX", 3)])
+def test_sites_beyond_the_limit_are_not_used(
+    cluster: SearchedCluster, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
+    """That is said once, however many they are, and nothing ends."""
+    cluster.add("bob", "bob-0", "bob-1")
+    assert eventually(lambda: cluster.appeared() == ["bob"])
+    cluster.use()
+    monkeypatch.setattr(site_search, limit, value)
+    for name in ("carol", "dave"):
+        cluster.add(name, f"{name}-0", f"{name}-1")
+
+    assert cluster.look_again() == []
+
+    assert len(warnings(caplog)) == 1
+    assert warnings(caplog)[0].startswith("site carol: it is not used: a farm has at most 256 sites with 10000 workers")
+
+
+def test_site_that_vanishes_before_it_is_connected_is_forgotten(cluster: SearchedCluster) -> None:
+    """When it is back, it is looked at anew."""
+    bob = cluster.add("bob")
+    bob.link.problem = "no connection"
+    cluster.look_again()
+    member = cluster.members.pop("bob")
+    first = bob.site
+    cluster.look_again()
+    bob.link.problem, cluster.members["bob"] = "", member
+
+    assert eventually(lambda: cluster.appeared() == ["bob"])
+    assert bob.site is not first
+
+
+def test_cluster_that_does_not_answer_is_asked_again(
+    cluster: SearchedCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said once; sites that are used do not need it."""
+    cluster.problem = "no answer in 5 s"
+    cluster.add("bob")
+    assert cluster.look_again() == []
+    assert warnings(caplog) == ["sites that appear are not noticed now: the cluster: no answer in 5 s"]
+
+    cluster.problem = ""
+
+    assert eventually(lambda: cluster.appeared() == ["bob"])
