@@ -197,7 +197,7 @@ class SimulatedHost:
         self.checker = LedgerChecker(world, self.name, genomes, self.seed, disks)
         self.ledger = FaultyLedger(world, self.name, "7777" if second_farm else "5111", self.checker)
         self.changes = WorkerChanges(world, machines)
-        self.changes.admit = self._admit
+        self.changes.admit, self.changes.is_connected = self._admit, self._is_connected
         self.ledger.on_fact = self.changes.note_fact
         self.loop: ControlLoop | None = None
         self.wakeups = Wakeups()
@@ -466,6 +466,9 @@ class SimulatedHost:
             self._plan_tick(FAST_POLL_S)
         if self._folder is not None and not self.finished:
             self._plan_tick(max(0.001, self._folder.wait_s(self.loop.farm)))
+
+    def _is_connected(self, worker: str) -> bool:
+        return self.loop is not None and self._executor is not None and self._executor.is_busy(worker)
 
     def _admit(self, worker: str) -> None:
         """As `Host` does with a worker that joins."""

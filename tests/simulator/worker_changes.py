@@ -25,6 +25,8 @@ class WorkerChanges:
         self._restart: set[str] = set()
         self._leaving: dict[str, str] = {}
         self.admit: Callable[[str], None] = lambda _name: None  #: makes a running host take a worker that joins
+        #: whether a running host still waits for the last request to the share that a worker had
+        self.is_connected: Callable[[str], bool] = lambda _name: False
 
     def plan(self) -> None:
         """Plans the changes of a history."""
@@ -55,6 +57,9 @@ class WorkerChanges:
         self._world.schedule(self._world.rng.uniform(*AWAY_S), lambda: self._join(name))
 
     def _join(self, name: str) -> None:
+        if self.is_connected(name):  # the host refuses it until then
+            self._world.schedule(1.0, lambda: self._join(name))
+            return
         if self._world.rng.random() < 0.4:
             self._machines[name].get_new_share()
         self.members.append(name)
