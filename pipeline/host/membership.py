@@ -72,7 +72,8 @@ class Membership:
         self._read_descriptions()
         self._forget_silent()
         joined = [fact for worker in list(self._wanted.values()) for fact in self._join(worker)]
-        joined += self._site_workers.update(self.not_on_sites())
+        # A request to the share of a worker that has left may still be in progress under its name.
+        joined += self._site_workers.update({*self.not_on_sites(), *self._wanted, *self._links.shares})
         wanted = {name: worker.table for name, worker in self._wanted.items()}
         leaving = {name: REPLACED if name in wanted else REMOVED for name in self._joined}
         self._loop.requests = WorkerRequests(

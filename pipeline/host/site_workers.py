@@ -42,7 +42,7 @@ class SiteWorkers:
     def update(self, taken: Collection[str]) -> list[Fact]:
         """Lets the workers of sites join that have appeared; returns the facts.
 
-        `taken` are the names of all workers. Raises HostError: this host's disk failed.
+        `taken` are names that none of them may have. Raises HostError: this host's disk failed.
         """
         joined: list[Fact] = []
         for site in self._sites.appeared(taken):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from inbox_agent.system.folder_watcher import FolderWatcher
 from pipeline.config import load_config
 from pipeline.core.facts import Fact, WorkerJoined, WorkerLeft
-from pipeline.core.requests import ShareRequest
+from pipeline.core.requests import ScanRequest, ShareRequest
 from pipeline.host.evaluator_packing import SiteEvaluator
 from pipeline.host.membership import REMOVED, REPLACED, Membership
 from pipeline.host.poll_schedule import PollSchedule
@@ -26,6 +27,7 @@ from pipeline.storage.deployment_store import DeploymentStore
 from pipeline.storage.worker_request_files import WorkerRequestFiles
 from tests.harness.control_loop import LoopHarness
 from tests.harness.core import CoreHarness
+from tests.harness.waiting import eventually
 
 
 class AppearingSite:
@@ -46,7 +48,7 @@ class AppearingSites(NoSites):
         self.ready: list[AppearingSite] = []
 
     def appeared(self, taken: Collection[str]) -> Sequence[ConnectedSite]:
-        return self.ready
+        return [site for site in self.ready if not {*site.workers} & {*taken}]
 
     def admit(self, site: ConnectedSite) -> None:
         self.ready = [other for other in self.ready if other.name != site.name]
@@ -57,6 +59,7 @@ class MembershipHarness:
 
     def __init__(self, root: Path) -> None:
         self.root, self.now, self.sites = root, 1000.0, AppearingSites()
+        self.shares_answer = threading.Event()  #: those of described workers, which wait for it
         (root / "pipeline.toml").write_text(
             '[evaluator]\npython = "game:play"\n[local]\nworkers = 0\n[[worker]]\nname = "vm-0"\nshare = "vm-0"\n'
         )
@@ -70,7 +73,7 @@ class MembershipHarness:
         self.watcher = FolderWatcher({}, wakeups.notify, suffixes=("",))
         self.links = WorkerLinks(
             root=root,
-            client=lambda name, _files: lambda _request: ShareResponse(worker=name),
+            client=lambda _name, _files: self._execute,
             shares=shares,
             smb={},
             executor=self.executor,
@@ -104,8 +107,13 @@ class MembershipHarness:
         return [*joined, *facts]
 
     def close(self) -> None:
+        self.shares_answer.set()
         self.watcher.close()
         self.executor.close()
+
+    def _execute(self, request: ShareRequest) -> ShareResponse:
+        self.shares_answer.wait()
+        return ShareResponse(worker=request.worker)
 
 
 @pytest.fixture
@@ -150,6 +158,24 @@ def test_site_that_appears_joins_with_its_workers(host: MembershipHarness) -> No
     assert [fact for fact in facts if isinstance(fact, WorkerJoined)] == joined
     assert host.membership.names() == ["vm-0", "bob-0", "bob-1"]
     assert host.links.queues.depth["bob-1"] == 1
+
+
+def test_site_waits_for_the_share_of_a_worker_that_had_its_name(host: MembershipHarness) -> None:
+    """The last request to that share may hang, and what it answers must not be taken for an answer of the site."""
+    description = host.describe("bob-0", 'share = "bob-0"\n')
+    host.look()
+    host.executor.submit(ScanRequest(worker="bob-0", full=True))
+    host.sites.ready.append(AppearingSite("bob", "bob-0"))
+    description.unlink()
+    host.loop._wakeups.request_sweep()
+    assert WorkerLeft(worker="bob-0", reason=REMOVED) in host.look()
+    host.look()
+    assert host.membership.names() == ["vm-0"]
+
+    host.shares_answer.set()
+    assert eventually(lambda: host.executor.completed() or not host.executor.is_busy("bob-0"))
+
+    assert WorkerJoined(worker="bob-0", site="bob") in host.look()
 
 
 def test_site_waits_until_a_deployment_can_name_its_workers(host: MembershipHarness) -> None:
