@@ -24,7 +24,7 @@ class SearchedCluster:
         self._folder = folder
         self.sites: dict[str, SiteHarness] = {}
         self.members: dict[str, FoundSite] = {}
-        self.problem = ""  #: why the cluster does not answer
+        self.problem: str | Exception = ""  #: why the cluster does not answer, or what fails here
         self.looks = 0
         self.known: list[RemoteSite] = []  #: sites that the host uses
         self.taken: list[str] = []  #: names of its other workers
@@ -52,13 +52,12 @@ class SearchedCluster:
             self._search.take(site)
             self.known.append(site)
 
-    def look_again(self, times: int = 3) -> list[str]:
-        """What is reported after so many looks."""
+    def look_again(self, times: int = 3) -> None:
+        """Comes back after so many looks, each of which was taken notice of."""
         for _ in range(times):
-            until = self.looks + 2
+            until = self.looks + 2  # the first of them may have begun before
             assert eventually(partial(self._has_looked, until))
-            found = self.appeared()
-        return found
+            self.appeared()
 
     def close(self) -> None:
         for remote in self._search.close():
@@ -71,6 +70,8 @@ class SearchedCluster:
 
     def _find(self) -> list[FoundSite]:
         self.looks += 1
+        if isinstance(self.problem, Exception):
+            raise self.problem
         if self.problem:
             raise SiteUnavailable(self.problem)
         return list(self.members.values())
@@ -93,14 +94,17 @@ def test_site_is_reported_when_it_is_connected(cluster: SearchedCluster) -> None
     """Not before, so that nothing waits for it; and until the host uses it."""
     bob = cluster.add("bob")
     bob.link.problem = "no connection"
-    assert cluster.look_again() == []
+    cluster.look_again()
+    assert cluster.appeared() == []
 
     bob.link.problem = ""
 
     assert eventually(lambda: cluster.appeared() == ["bob"])
     assert cluster.appeared() == ["bob"]
     cluster.use()
-    assert cluster.look_again() == []
+    used = bob.site
+    cluster.look_again()
+    assert bob.site is used  # not connected once more
 
 
 def test_site_with_the_name_of_another_worker_is_not_used(
@@ -109,7 +113,7 @@ def test_site_with_the_name_of_another_worker_is_not_used(
     """It is said once. When that worker has left, the site is used."""
     cluster.taken = ["Bob-0"]
     cluster.add("bob")
-    assert cluster.look_again() == []
+    cluster.look_again()
     assert warnings(caplog) == [
         "site bob: it is not used: there is a worker bob-0 already; give the Dask worker another name"
     ]
@@ -119,7 +123,9 @@ def test_site_with_the_name_of_another_worker_is_not_used(
     assert eventually(lambda: cluster.appeared() == ["bob"])
 
 
-def test_name_that_is_taken_while_a_site_is_connected_is_not_used_twice(cluster: SearchedCluster) -> None:
+def test_name_that_is_taken_while_a_site_is_connected_is_not_used_twice(
+    cluster: SearchedCluster, caplog: pytest.LogCaptureFixture
+) -> None:
     """A worker with a description may join at any time."""
     cluster.add("bob")
     assert eventually(lambda: cluster.appeared() == ["bob"])
@@ -127,7 +133,10 @@ def test_name_that_is_taken_while_a_site_is_connected_is_not_used_twice(cluster:
     cluster.taken = ["bob-0"]
 
     assert cluster.appeared() == []
-    assert cluster.look_again() == []
+    cluster.look_again()
+    assert warnings(caplog) == [
+        "site bob: it is not used: there is a worker bob-0 already; give the Dask worker another name"
+    ]
 
 
 def test_site_with_another_version_is_used_when_it_is_corrected(
@@ -169,7 +178,7 @@ def test_sites_beyond_the_limit_are_not_used(
     for name in ("carol", "dave"):
         cluster.add(name, f"{name}-0", f"{name}-1")
 
-    assert cluster.look_again() == []
+    cluster.look_again()
 
     assert len(warnings(caplog)) == 1
     assert warnings(caplog)[0].startswith("site carol: it is not used: a farm has at most 256 sites with 10000 workers")
@@ -195,8 +204,21 @@ def test_cluster_that_does_not_answer_is_asked_again(
     """It is said once; sites that are used do not need it."""
     cluster.problem = "no answer in 5 s"
     cluster.add("bob")
-    assert cluster.look_again() == []
+    cluster.look_again()
     assert warnings(caplog) == ["sites that appear are not noticed now: the cluster: no answer in 5 s"]
+
+    cluster.problem = ""
+
+    assert eventually(lambda: cluster.appeared() == ["bob"])
+
+
+def test_search_goes_on_after_a_defect(cluster: SearchedCluster, caplog: pytest.LogCaptureFixture) -> None:
+    """It is said once, with where it is."""
+    cluster.problem = KeyError("nthreads")
+    cluster.add("bob")
+    cluster.look_again()
+    assert warnings(caplog) == ["sites that appear are not noticed now: a defect of this program"]
+    assert "KeyError: 'nthreads'" in caplog.text
 
     cluster.problem = ""
 

@@ -26,12 +26,16 @@ from pipeline.machines.sites.site_link import CONNECTION_ENDED, SiteRefused, Sit
 
 log = logging.getLogger(__name__)
 
+NAME_CHARS_MAX = 100  #: of a Dask worker's name
 CONNECT_LIMIT_S = 5.0
 SCHEDULER_LIMIT_S = 5.0
 PLUGIN_LIMIT_S = 20.0  #: its import takes seconds on a slow disk
 _GRACE_S = 1.0  #: for a call that has timed out to end
 _CONNECTIONS_MAX = 2048
 _ERROR_CHARS_MAX = 200
+
+#: To Dask the number 1 and the text "1" are different names; a site is found again by what is shown of its name.
+SEVERAL = "several Dask workers have this name; give each another one"
 
 T = TypeVar("T")
 
@@ -43,7 +47,8 @@ class DaskWorker:
     name: str
     address: str
     threads: int
-    is_named: bool  #: whether the name was given; one that Dask makes is another one after a restart
+    #: Whether the name was given, and can be shown. One that Dask makes is another one after a restart.
+    is_named: bool
 
 
 class DaskCluster:
@@ -161,18 +166,23 @@ class DaskLink:
             self._cluster.forget(address)
 
     def _look(self) -> str:
-        for worker in self._cluster.workers():
-            if worker.name == self._name:
-                self._address = worker.address
-                return worker.address
-        raise SiteUnavailable(f"the Dask scheduler knows no worker {self._name}")
+        found = [worker.address for worker in self._cluster.workers() if worker.name == self._name]
+        if len(found) > 1:  # each has its own disk
+            raise SiteUnavailable(SEVERAL)
+        if not found:
+            raise SiteUnavailable(f"the Dask scheduler knows no worker {self._name}")
+        self._address = found[0]
+        return found[0]
 
 
 def _worker(address: str, known: dict[str, Any]) -> DaskWorker:
-    name = known["name"]
-    if not isinstance(name, str | int) or not isinstance(address, str):
-        raise TypeError(name)
-    return DaskWorker(str(name), address, int(known["nthreads"]), is_named=name != address)
+    """A worker as the scheduler describes it. Raises TypeError, KeyError: that is no description of one."""
+    if not isinstance(address, str):
+        raise TypeError(address)
+    name, threads = known["name"], known["nthreads"]
+    name = str(name) if isinstance(name, str | int) else ""
+    is_named = name != address and bool(name.strip()) and name.isprintable() and len(name) <= NAME_CHARS_MAX
+    return DaskWorker(name if is_named else address, address, threads if isinstance(threads, int) else 0, is_named)
 
 
 def _not_installed(text: str) -> SiteRefused:

@@ -5,6 +5,7 @@ import hashlib
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import PurePath
@@ -16,13 +17,13 @@ from distributed.security import Security
 from inbox_agent.identity import agent_version
 from pipeline.errors import ConfigError, HostError, InputError
 from pipeline.machines.sites.connected_sites import ConnectedSites
-from pipeline.machines.sites.dask_cluster import DaskCluster, DaskLink, DaskWorker
+from pipeline.machines.sites.dask_cluster import NAME_CHARS_MAX, SEVERAL, DaskCluster, DaskLink, DaskWorker
 from pipeline.machines.sites.examination import SiteFinding, examined
 from pipeline.machines.sites.interface import SitesHost
 from pipeline.machines.sites.messages import OpenSite
 from pipeline.machines.sites.remote_site import RemoteSite, call_limit_s
 from pipeline.machines.sites.site_link import SiteUnavailable
-from pipeline.machines.sites.site_search import SITES_MAX, FoundSite, has_room
+from pipeline.machines.sites.site_search import SITES_MAX, FoundSite, has_room, lower_names, problem_of_names
 
 FIND_LIMIT_S = 60.0  #: for the scheduler to answer, and for so many sites to be there
 _LOOK_INTERVAL_S = 0.5
@@ -72,13 +73,25 @@ class DaskSites:
         cluster = DaskCluster(self._address, self._security)
         with contextlib.ExitStack() as failing:
             failing.callback(cluster.close)
-            sites: list[RemoteSite] = []
-            for worker in self._find(cluster):
-                if has_room(sites, site := self._site(cluster, worker, host)):
-                    sites.append(site)  # of the others the first search says that there is no room for them
-            _refuse_equal_names([worker for site in sites for worker in site.workers], host.taken_names)
+            sites = self._usable(cluster, host)
             failing.pop_all()
         return ConnectedSites(sites, self._queue_depth, cluster.close, lambda: self._members(cluster, host))
+
+    def _usable(self, cluster: DaskCluster, host: SitesHost) -> list[RemoteSite]:
+        """Those of the sites that a farm can open with; the first search says why the others are not used."""
+        found = [self._site(cluster, worker, host) for worker in self._find(cluster)]
+        sites: list[RemoteSite] = []
+        problems: list[str] = []
+        names = lower_names((), host.taken_names)
+        for site in found:
+            if problem := problem_of_names(site, names):
+                problems.append(f"site {site.name}: {problem}")
+            elif has_room(sites, site):
+                sites.append(site)
+                names |= lower_names([site])
+        if not sites:
+            raise InputError(f"none of {len(found)} sites can be used: {problems[0]}")
+        return sites
 
     def examine(self) -> Iterator[SiteFinding]:
         """What is found of the cluster and of each site in it."""
@@ -88,12 +101,14 @@ class DaskSites:
             if len(known) < self._sites_min:
                 few = f"{len(known)} of {self._sites_min} Dask workers are there"
                 yield SiteFinding("[sites]", False, few, "start the others, or lower `sites_min`")
-            for worker in known:
-                if worker.is_named:
-                    yield examined(worker.name, DaskLink(cluster, worker.name, worker.address), self._folder)
-                else:
+            for worker, problem in self._with_problems(known):
+                if not worker.is_named:
                     fix = "start it with `dask worker --name NAME`: by its name a site finds its shares again"
                     yield SiteFinding(f"Dask worker {worker.address}", False, "it has no name of its own", fix)
+                elif problem:
+                    yield SiteFinding(f"site {worker.name}", False, problem)
+                else:
+                    yield examined(worker.name, DaskLink(cluster, worker.name, worker.address), self._folder)
         except SiteUnavailable as error:
             fix = "start `dask scheduler` there, or correct `cluster`"
             yield SiteFinding("[sites]", False, f"no Dask scheduler at {self._address}: {error}", fix)
@@ -101,17 +116,16 @@ class DaskSites:
             cluster.close()
 
     def _find(self, cluster: DaskCluster) -> list[DaskWorker]:
-        """The workers with names of their own, when there are enough."""
+        """The workers that can be sites, when there are enough."""
         deadline, problem = time.monotonic() + FIND_LIMIT_S, ""
         while True:
             try:
-                known = cluster.workers()
-                named = [worker for worker in known if worker.is_named]
-                if len(named) >= self._sites_min:
-                    return named
-                problem = f"{len(named)} of {self._sites_min} sites are there"
-                if unnamed := len(known) - len(named):
-                    problem += f", and {unnamed} Dask workers without a name; start them with --name"
+                known = self._with_problems(cluster.workers())
+                if len(usable := [worker for worker, why in known if not why]) >= self._sites_min:
+                    return usable
+                problem = f"{len(usable)} of {self._sites_min} sites are there"
+                if others := [f"{worker.name}: {why}" for worker, why in known if why]:
+                    problem += f", and {len(others)} Dask workers that can be none, e.g. {others[0]}"
             except SiteUnavailable as error:
                 problem = f"its Dask scheduler: {error}"
             if time.monotonic() >= deadline:
@@ -121,13 +135,23 @@ class DaskSites:
     def _members(self, cluster: DaskCluster, host: SitesHost) -> list[FoundSite]:
         """The workers of the cluster now. Raises SiteUnavailable."""
         return [
-            FoundSite(
-                worker.name,
-                partial(self._site, cluster, worker, host),
-                "" if worker.is_named else "its Dask worker has no name of its own; start it with --name",
-            )
-            for worker in cluster.workers()
+            FoundSite(worker.name, partial(self._site, cluster, worker, host), problem)
+            for worker, problem in self._with_problems(cluster.workers())
         ]
+
+    def _with_problems(self, known: list[DaskWorker]) -> list[tuple[DaskWorker, str]]:
+        """The workers of a cluster, and why each can be no site; the empty string if it can."""
+        named = Counter(worker.name for worker in known)
+        return [(worker, SEVERAL if named[worker.name] > 1 else self._problem(worker)) for worker in known]
+
+    def _problem(self, worker: DaskWorker) -> str:
+        if not worker.is_named:
+            return f"its Dask worker has no name of its own in {NAME_CHARS_MAX} printable characters; use --name"
+        if self._agents_per_site is None and not 1 <= worker.threads <= AGENTS_PER_SITE_MAX:
+            threads = f"its Dask worker has {worker.threads} threads"
+            limit = f"a site has from 1 to {AGENTS_PER_SITE_MAX} agents"
+            return f"{threads}; {limit}: start it with --nthreads, or set agents_per_site"
+        return ""
 
     def _site(self, cluster: DaskCluster, worker: DaskWorker, host: SitesHost) -> RemoteSite:
         prefix = worker_prefix(worker.name)
@@ -161,7 +185,11 @@ def scheduler_address(url: str) -> str:
 
 
 def worker_prefix(dask_name: str) -> str:
-    """What the names of a site's workers begin with, different for different sites."""
+    """What the names of a site's workers begin with.
+
+    Names that differ in case only, and few others, have the same one, as "1" and "dask-1" have: then only the first of
+    these sites is used.
+    """
     plain = re.sub(r"[^A-Za-z0-9_-]", "-", dask_name).lstrip("-_")[:_PREFIX_CHARS_MAX]
     if plain != dask_name:
         plain = f"{plain or 'site'}-{hashlib.sha256(dask_name.encode()).hexdigest()[:6]}"
@@ -174,11 +202,3 @@ def _of_client(client: object) -> tuple[str, Security]:
     if client.scheduler is None:
         raise ConfigError("DaskSites: the Dask client is not connected, or is closed")
     return str(client.scheduler.address), client.security
-
-
-def _refuse_equal_names(workers: list[str], taken: frozenset[str]) -> None:
-    known = {name.lower() for name in taken}
-    for name in workers:
-        if name.lower() in known:
-            raise InputError(f"two workers are named {name!r}; give the Dask worker another name")
-        known.add(name.lower())

@@ -6,7 +6,7 @@ Threads: one of its own asks the cluster, because that may take seconds; all met
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from inbox_agent.protocol.layout import clean
@@ -19,11 +19,12 @@ log = logging.getLogger(__name__)
 SEARCH_INTERVAL_S = 5.0  #: between two questions to the cluster
 SITES_MAX = 256  #: each takes a thread and a few connections of the host
 SITE_WORKERS_MAX = 10_000  #: on all of them: as many as were simulated (`tests.simulator.capacity`)
+NAMED_MAX = 20  #: members that are not used are named; a cluster may have thousands of them
 _END_LIMIT_S = 1.0
 _NAME_CHARS_MAX = 100
 _FULL = (
     f"a farm has at most {SITES_MAX} sites with {SITE_WORKERS_MAX} workers, also counting those that are gone, which "
-    "the next start forgets; further ones are not named"
+    "the next start forgets, and those that cannot be connected; further ones are not named"
 )
 
 
@@ -33,7 +34,7 @@ class FoundSite:
 
     name: str
     connect: Callable[[], RemoteSite]  #: makes the host's side of it, which is not opened yet
-    problem: str = ""  #: why it can be no site
+    problem: str = ""  #: why it can be no site, or is in the way of the one of its name
 
 
 #: The members of the cluster now. Raises SiteUnavailable: the cluster does not answer.
@@ -57,8 +58,8 @@ class SiteSearch:
         self._thread = threading.Thread(target=self._look_again, name="site-search", daemon=True)
         self._bells: Bells | None = None
         self._connecting: dict[str, RemoteSite] = {}
-        self._warned_of: dict[str, str] = {}  #: name -> why it is not used, as it was logged
-        self._is_full = False
+        self._warned_of: dict[str, str] = {}  #: name -> what is the matter with it, as it was logged
+        self._is_full = self._has_more = False
 
     def start(self, bells: Bells) -> None:
         """Looks for sites from now on."""
@@ -75,7 +76,8 @@ class SiteSearch:
         if found is not None:
             self._connect(found, known, taken)
         ready = [site for site in self._connecting.values() if site.notifies]
-        usable = [site for site in ready if not _problem_of_names(site, known, taken)]
+        names = lower_names(known, taken) if ready else set()
+        usable = [site for site in ready if not problem_of_names(site, names)]
         for site in ready if len(usable) < len(ready) else ():
             if site not in usable:  # another worker got the name meanwhile; the next look says so
                 self._drop(site.name)
@@ -96,16 +98,18 @@ class SiteSearch:
     # ---------------------------------------------------------------------------------------------------------- inside
 
     def _look_again(self) -> None:
-        is_silent = False
+        said: bool | None = None  #: whether the last look failed in a foreseen way; None: it has not failed
         while not self._closed.wait(SEARCH_INTERVAL_S):
             try:
                 found = self._find()
-            except SiteUnavailable as error:
-                if not is_silent and not self._closed.is_set():
-                    log.warning("sites that appear are not noticed now: the cluster: %s", error)
-                is_silent = True
+            except Exception as error:  # also a defect: the farm plays on, and the cluster is asked again
+                is_foreseen = isinstance(error, SiteUnavailable)
+                if is_foreseen is not said and not self._closed.is_set():
+                    what = f"the cluster: {error}" if is_foreseen else "a defect of this program"
+                    log.warning("sites that appear are not noticed now: %s", what, exc_info=not is_foreseen)
+                said = is_foreseen
                 continue
-            is_silent = False
+            said = None
             with self._lock:
                 self._found = found
 
@@ -114,23 +118,29 @@ class SiteSearch:
         for name in self._connecting.keys() - names:
             self._drop(name)
         self._warned_of = {name: why for name, why in self._warned_of.items() if name in names}
-        known_names, was_full, self._is_full = {site.name for site in known}, self._is_full, False
+        self._has_more = self._has_more and len(self._warned_of) >= NAMED_MAX
+        together = [*known, *self._connecting.values()]
+        used, worker_names = {site.name for site in together}, lower_names(together, taken)
+        was_full, self._is_full = self._is_full, False
         for member in found:
-            if member.name in known_names or member.name in self._connecting:
+            if member.name in used or member.problem:
+                if member.problem:
+                    not_used = "" if member.name in used else "it is not used: "
+                    self._warn(member.name, f"{not_used}{member.problem}")
                 continue
-            if member.problem:
-                self._warn(member.name, member.problem)
-                continue
-            site, together = member.connect(), [*known, *self._connecting.values()]
+            site = member.connect()
             if not has_room(together, site):
                 self._is_full = True
                 if not was_full:
-                    self._warn(member.name, _FULL)
+                    log.warning("site %s: it is not used: %s", clean(member.name, _NAME_CHARS_MAX), _FULL)
                 break
-            if problem := _problem_of_names(site, together, taken):
-                self._warn(member.name, problem)
+            if problem := problem_of_names(site, worker_names):
+                self._warn(member.name, f"it is not used: {problem}")
             else:
                 self._begin(site)
+                together.append(site)
+                used.add(site.name)
+                worker_names |= lower_names([site])
 
     def _begin(self, site: RemoteSite) -> None:
         assert self._bells is not None
@@ -144,13 +154,23 @@ class SiteSearch:
         threading.Thread(target=site.close, name=f"close-{site.name}", daemon=True).start()
 
     def _warn(self, name: str, problem: str) -> None:
-        if self._warned_of.get(name) != problem:
+        """Says once what is the matter with a member."""
+        if self._warned_of.get(name) == problem:
+            return
+        if name in self._warned_of or len(self._warned_of) < NAMED_MAX:
             self._warned_of[name] = problem
-            log.warning("site %s: it is not used: %s", clean(name, _NAME_CHARS_MAX), problem)
+            log.warning("site %s: %s", clean(name, _NAME_CHARS_MAX), problem)
+        elif not self._has_more:
+            self._has_more = True
+            log.warning("further members of the cluster cannot be used; they are not named")
 
 
-def _problem_of_names(site: RemoteSite, known: Sequence[RemoteSite], taken: Collection[str]) -> str:
-    """Why a site cannot be used beside the known ones; the empty string if it can."""
-    lower = {name.lower() for name in (*taken, *(worker for other in known for worker in other.workers))}
+def lower_names(sites: Iterable[RemoteSite], taken: Iterable[str] = ()) -> set[str]:
+    """The names of their workers, and those that are taken, in lower case: names differ by more than case."""
+    return {name.lower() for name in taken} | {worker.lower() for site in sites for worker in site.workers}
+
+
+def problem_of_names(site: RemoteSite, lower: Collection[str]) -> str:
+    """Why a site cannot be used beside the workers of these names; the empty string if it can."""
     equal = next((worker for worker in site.workers if worker.lower() in lower), "")
     return f"there is a worker {equal} already; give the Dask worker another name" if equal else ""

@@ -1,0 +1,235 @@
+"""Which workers of a Dask cluster become sites, by what its scheduler says of them; and what is said of the others.
+
+The scheduler answers what a test tells it, over Dask's own protocol. Nothing answers at the addresses of its workers.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed.core import Server
+
+from inbox_agent.settings import EnvironmentTable
+from pipeline.contrib.dask import DaskSites
+from pipeline.core.limits import Limits
+from pipeline.errors import HostError, InputError
+from pipeline.machines.sites import connected_sites, dask_sites, site_search
+from pipeline.machines.sites.connected_sites import ConnectedSites
+from pipeline.machines.sites.interface import SitesHost
+from pipeline.shares.artifact_room import ArtifactRoom
+from tests.harness.site_harness import RecordedBells
+from tests.harness.waiting import eventually
+
+
+class ToldScheduler:
+    """A scheduler that knows the workers of `workers`: each is a name and a number of threads."""
+
+    def __init__(self) -> None:
+        self.workers: list[tuple[Any, Any]] = []
+        self.asked = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self.address = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(30)
+
+    async def _listen(self) -> str:
+        self._server = Server({"identity": self._identity})  # type: ignore[no-untyped-call]
+        await self._server.listen("tcp://127.0.0.1:0")  # type: ignore[no-untyped-call]
+        return str(self._server.address)
+
+    def _identity(self) -> dict[str, Any]:
+        self.asked += 1
+        known = {f"tcp://127.0.0.1:{port}": worker for port, worker in enumerate(self.workers, 1)}
+        return {
+            "workers": {
+                address: {"name": address if name is None else name, "nthreads": threads}
+                for address, (name, threads) in known.items()
+            }
+        }
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._server.close(), self._loop).result(30)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(30)
+        self._loop.close()
+
+
+class FarmOfScheduler:
+    """A farm that opens with the sites that a scheduler knows."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.scheduler = folder, ToldScheduler()
+        self.taken: list[str] = []  #: names of other workers
+        self._opened: list[ConnectedSites] = []
+
+    def open(self, **arguments: Any) -> ConnectedSites:
+        host = SitesHost(
+            farm_id="f00d",
+            limits=Limits(),
+            environment=EnvironmentTable(),
+            hidden_variables=(),
+            taken_names=frozenset(self.taken),
+            genome=lambda _sha, _name: b"",
+            archive=lambda sha: self.folder / sha,
+            incoming=lambda worker: self.folder / worker,
+            room=ArtifactRoom(Limits(), [self.folder]),
+        )
+        sites = DaskSites(self.scheduler.address, **arguments).open(host)
+        self._opened.append(sites)
+        return sites
+
+    def search(self, sites: ConnectedSites) -> None:
+        """Looks for more sites, and comes back when they were looked for."""
+        sites.listen(RecordedBells())
+        until = self.scheduler.asked + 3
+        assert eventually(lambda: not sites.appeared(self.taken) and self.scheduler.asked >= until)
+        sites.appeared(self.taken)
+
+    def close(self) -> None:
+        for sites in self._opened:
+            sites.close()
+        self.scheduler.close()
+
+
+@pytest.fixture
+def farm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FarmOfScheduler]:
+    monkeypatch.setattr(dask_sites, "FIND_LIMIT_S", 0.0)
+    monkeypatch.setattr(connected_sites, "OPEN_LIMIT_S", 0.0)
+    monkeypatch.setattr(site_search, "SEARCH_INTERVAL_S", 0.01)
+    farm = FarmOfScheduler(tmp_path)
+    yield farm
+    farm.close()
+
+
+def unused(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was said of workers that are not used."""
+    found = [record.getMessage() for record in caplog.records if record.name == site_search.__name__]
+    return [text for text in found if "has appeared" not in text]
+
+
+def names(sites: ConnectedSites) -> list[str]:
+    return [site.name for site in sites.sites()]
+
+
+@pytest.mark.parametrize(
+    ("workers", "taken", "used", "said"),
+    [
+        ([("1", 1), ("dask-1", 1)], [], "1", "site dask-1: it is not used: there is a worker dask-1-0 already"),
+        ([("alice", 1), ("bob", 1)], ["Bob-0"], "alice", "site bob: it is not used: there is a worker bob-0 already"),
+    ],
+)
+def test_site_whose_worker_has_the_name_of_another_is_left_out(
+    farm: FarmOfScheduler,
+    caplog: pytest.LogCaptureFixture,
+    workers: list[tuple[str, int]],
+    taken: list[str],
+    used: str,
+    said: str,
+) -> None:
+    """As of one that appears later, so a farm that was played on can be opened again. It is said once."""
+    farm.scheduler.workers, farm.taken = [*workers], taken
+    sites = farm.open()
+    assert names(sites) == [used]
+
+    farm.search(sites)
+
+    (text,) = unused(caplog)
+    assert text.startswith(said)
+
+
+def test_farm_does_not_open_if_no_site_has_free_names(farm: FarmOfScheduler) -> None:
+    """It says which worker is in the way."""
+    farm.scheduler.workers, farm.taken = [("bob", 1)], ["bob-0"]
+
+    with pytest.raises(InputError, match="none of 1 sites can be used: site bob: there is a worker bob-0 already"):
+        farm.open()
+
+
+@pytest.mark.parametrize("threads", [0, -1, 513, 10**12, float("inf"), "many", None])
+def test_number_of_threads_that_no_site_has_is_refused(
+    farm: FarmOfScheduler, caplog: pytest.LogCaptureFixture, threads: object
+) -> None:
+    """Of one that is there at the start, and of one that appears; the others are used."""
+    farm.scheduler.workers = [("alice", 2), ("bob", threads)]
+    sites = farm.open()
+    assert names(sites) == ["alice"]
+
+    farm.search(sites)
+
+    (text,) = unused(caplog)
+    assert text.startswith("site bob: it is not used: its Dask worker has ")
+    assert text.endswith("; a site has from 1 to 512 agents: start it with --nthreads, or set agents_per_site")
+
+
+def test_number_of_threads_does_not_matter_if_the_number_of_agents_is_given(farm: FarmOfScheduler) -> None:
+    farm.scheduler.workers = [("bob", 1000)]
+
+    (site,) = farm.open(agents_per_site=2).sites()
+
+    assert site.workers == ("bob-0", "bob-1")
+
+
+def test_farm_does_not_open_if_no_worker_can_be_a_site(farm: FarmOfScheduler) -> None:
+    """It says of one of them why not."""
+    farm.scheduler.workers = [(None, 1), ("bob", 20_000)]
+
+    with pytest.raises(HostError, match=r"0 of 1 sites are there, and 2 Dask workers that can be none, e\.g\. bob: "):
+        farm.open()
+
+
+def test_workers_of_one_name_are_no_sites(farm: FarmOfScheduler, caplog: pytest.LogCaptureFixture) -> None:
+    """To Dask the number 1 and the text "1" are different names, but a site must find its shares again by its name."""
+    farm.scheduler.workers = [("1", 1), (1, 1), ("alice", 1)]
+    sites = farm.open()
+    assert names(sites) == ["alice"]
+
+    farm.search(sites)
+
+    several = "several Dask workers have this name; give each another one"
+    assert unused(caplog) == [f"site 1: it is not used: {several}"]
+
+
+def test_worker_with_the_name_of_a_site_that_is_used_is_named(
+    farm: FarmOfScheduler, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The site is not asked at the address of the other one."""
+    farm.scheduler.workers = [("1", 1)]
+    sites = farm.open()
+    farm.scheduler.workers.insert(0, (1, 1))
+
+    farm.search(sites)
+
+    several = "several Dask workers have this name; give each another one"
+    assert unused(caplog) == [f"site 1: {several}"]
+    assert eventually(lambda: several in sites.status()["dask-1-0"].note)
+
+
+@pytest.mark.parametrize("name", ["\n", " ", "a\x1b[2J", "x" * 101, 1.5])
+def test_name_that_cannot_be_shown_is_none(
+    farm: FarmOfScheduler, caplog: pytest.LogCaptureFixture, name: object
+) -> None:
+    """The worker is named by its address."""
+    farm.scheduler.workers = [(name, 1), ("alice", 1)]
+    sites = farm.open()
+    assert names(sites) == ["alice"]
+
+    farm.search(sites)
+
+    (text,) = unused(caplog)
+    assert text.startswith("site tcp://127.0.0.1:1: it is not used: its Dask worker has no name of its own")
+
+
+def test_many_workers_that_cannot_be_used_are_not_all_named(
+    farm: FarmOfScheduler, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A cluster may have thousands that were started without a name."""
+    farm.scheduler.workers = [("alice", 1)] + 100 * [(None, 1)]
+    with caplog.at_level(logging.WARNING):
+        farm.search(farm.open())
+
+    assert len(unused(caplog)) == site_search.NAMED_MAX + 1
+    assert unused(caplog)[-1] == "further members of the cluster cannot be used; they are not named"
