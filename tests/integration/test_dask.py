@@ -220,6 +220,8 @@ def test_evaluator_that_cannot_be_sent_is_refused(tmp_path: Path, evaluator: Eva
 
 # ---------------------------------------------------------------------------------- a cluster that grows and shrinks
 
+GROWTH_LIMIT_S = 480  #: several waits for processes, on two busy cores
+
 OTHER_VERSION = """
 from pipeline.machines.sites import site_server
 
@@ -236,15 +238,16 @@ def farm(tmp_path: Path) -> Iterator[SiteFarm]:
         farm.close()
 
 
+@pytest.mark.timeout(GROWTH_LIMIT_S)
 def test_dask_worker_that_is_added_plays_a_part_of_the_open_generation(farm: SiteFarm) -> None:
     """It gets the evaluator as the others do. When its process is killed, the next one of its name is the same site."""
     farm.add_genomes(farm.gated(6))
     host = farm.start()
-    farm.wait_until(lambda: farm.begun_on("alice"))
+    farm.wait_until_begun("alice")
     bob = farm.cluster.start_worker("bob", nanny=True)
-    farm.wait_until(lambda: farm.begun_on("bob"))
+    farm.wait_until_begun("bob")
     bob.kill_worker()
-    farm.wait_until(lambda: farm.begun_on("bob") > 1)
+    farm.wait_until_begun("bob", games=2)
     farm.open_gate()
     code, text = farm.wait_for_end(host)
 
@@ -262,39 +265,40 @@ def test_dask_worker_that_is_added_plays_a_part_of_the_open_generation(farm: Sit
     assert "bob-0" in farm.run("status", "--gen", "1")[1]
 
 
+@pytest.mark.timeout(GROWTH_LIMIT_S)
 def test_dask_worker_with_another_version_is_refused_and_the_farm_plays_on(farm: SiteFarm, tmp_path: Path) -> None:
     """It is said once, in words that say what to do; others that appear join meanwhile."""
     (tmp_path / "other_version.py").write_text(OTHER_VERSION)
     farm.add_genomes(farm.gated(6))
     host = farm.start()
-    farm.wait_until(lambda: farm.begun_on("alice"))
+    farm.wait_until_begun("alice")
     farm.cluster.start_worker("bob", options=["--preload", str(tmp_path / "other_version.py")])
-    farm.wait_until(farm.warnings)
+    farm.wait_for(lambda: farm.warnings("site bob: "))
     farm.cluster.start_worker("carol")
-    farm.wait_until(lambda: farm.begun_on("carol"))
+    farm.wait_until_begun("carol")
     farm.open_gate()
     code, text = farm.wait_for_end(host)
 
     assert code == 0, text
     farm.assert_counted_once()
-    (warning,) = farm.warnings()
-    assert warning.startswith("site bob: genome-pipeline 0.0.1 is installed there, the host has ")
+    (warning,) = farm.warnings("site bob: genome-pipeline 0.0.1 is installed there, the host has ")
     assert warning.endswith("; install the same version; it is not used yet")
     assert {row["worker"] for row in farm.attempts()} == {"alice-0", "carol-0"}
 
 
+@pytest.mark.timeout(GROWTH_LIMIT_S)
 def test_site_that_is_away_when_a_host_starts_joins_when_it_is_back(farm: SiteFarm) -> None:
     """What it held is played by others; its share may be another one by then, so an epoch begins there."""
     bob = farm.cluster.start_worker("bob")
     farm.add_genomes(farm.gated(8))
     host = farm.start()
-    farm.wait_until(lambda: farm.begun_on("alice") and farm.begun_on("bob"))
+    farm.wait_until_begun("alice", "bob")
     bob.close()
     farm.kill(host)
     host = farm.start()
-    farm.wait_until(lambda: farm.facts(WorkerLeft))
+    farm.wait_for(lambda: farm.facts(WorkerLeft))
     farm.cluster.start_worker("bob")
-    farm.wait_until(lambda: farm.begun_on("bob") > 1)
+    farm.wait_until_begun("bob", games=2)
     farm.open_gate()
     code, text = farm.wait_for_end(host)
 
