@@ -6,7 +6,7 @@ Threads: one calls all methods; the others only use `Wakeups`.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.core.deployment import NO_DEPLOYMENTS
@@ -22,7 +22,7 @@ from pipeline.core.reconcile import plan
 from pipeline.core.requests import MachineAction, ShareAction, scan_request
 from pipeline.core.reuse import EarlierResults
 from pipeline.core.share_problems import FLOODED, in_words
-from pipeline.core.worker_requests import NO_REQUESTS, joining_worker
+from pipeline.core.worker_requests import NO_REQUESTS, NO_SITES, joining_worker
 from pipeline.errors import HostError
 from pipeline.host.ports import Ports
 from pipeline.host.recorder import Recorder
@@ -126,15 +126,15 @@ class ControlLoop:
         """Performs the share actions that follow from facts recorded outside a tick."""
         self._reconcile(self.farm.workers, shares_only=True)
 
-    def admit(self, *names: str, site: str = "") -> list[Fact]:
+    def admit(self, *names: str, site_of: Mapping[str, str] = NO_SITES) -> list[Fact]:
         """Records that workers join, whose shares the executor knows already; returns the facts.
 
-        `site` is that of all of them, if they are on one. Raises HostError.
+        `site_of` has those of them that are on sites. Raises HostError.
         """
         for name in names:
             self._turns[name] = _ShareTurn()
             self.observed.admit(name)
-        facts = [fact for name in names for fact in joining_worker(self.farm, name, site)]
+        facts = [fact for name in names for fact in joining_worker(self.farm, name, site_of.get(name, ""))]
         self.record(facts)
         return facts
 

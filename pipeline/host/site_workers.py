@@ -5,7 +5,7 @@ Not here: how sites are found (`pipeline.machines.sites`), other workers that jo
 """
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from inbox_agent.protocol.layout import clean
 from pipeline.core.facts import Fact
@@ -44,34 +44,37 @@ class SiteWorkers:
 
         `taken` are names that none of them may have. Raises HostError: this host's disk failed.
         """
-        joined: list[Fact] = []
-        for site in self._sites.appeared(taken):
-            if not self._is_deployed_to(site):
-                break
+        sites = self._sites.appeared(taken)
+        # All of them together: a cluster may grow by hundreds, and each change of a file on the disk takes its time.
+        if not sites or not self._are_deployed_to(sites):
+            return []
+        for site in sites:
             self._sites.admit(site)
             self._links.connect_site(site, self._sites.queue_depth())
             for worker in site.workers:
                 self._machines.add(worker, self._sites.pool())
-            name = self._note(site)
-            log.info("site %s: joins with %d workers", name, len(site.workers))
-            joined += self._loop.admit(*site.workers, site=name)
-        return joined
+            log.info("site %s: joins with %d workers", self._note(site), len(site.workers))
+        return self._loop.admit(*_workers(sites), site_of=self.site_of)
 
     def _note(self, site: ConnectedSite) -> str:
         name = clean(site.name, SITE_CHARS_MAX)
         self.site_of.update(dict.fromkeys(site.workers, name))
         return name
 
-    def _is_deployed_to(self, site: ConnectedSite) -> bool:
-        """Names its workers in the deployment to sites; False if that must be tried again."""
+    def _are_deployed_to(self, sites: Sequence[ConnectedSite]) -> bool:
+        """Names their workers in the deployment to sites; False if that must be tried again."""
         try:
-            self._loop.deployments = self._evaluator.admit(site.workers, self._loop.deployments)
+            self._loop.deployments = self._evaluator.admit(_workers(sites), self._loop.deployments)
         except ProjectBusyError:
             return False  # `pipeline deploy` is at work
         except InputError as error:
             if self._problem != str(error):
                 self._problem = str(error)
-                log.warning("site %s: it is not used yet: %s", clean(site.name, SITE_CHARS_MAX), error)
+                log.warning("%d sites that have appeared are not used yet: %s", len(sites), error)
             return False
         self._problem = ""
         return True
+
+
+def _workers(sites: Sequence[ConnectedSite]) -> list[str]:
+    return [worker for site in sites for worker in site.workers]

@@ -160,6 +160,34 @@ def test_site_that_appears_joins_with_its_workers(host: MembershipHarness) -> No
     assert host.links.queues.depth["bob-1"] == 1
 
 
+def test_sites_that_appear_together_join_in_one_commit(
+    host: MembershipHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster may grow by hundreds at once, and nothing else happens while a disk is written."""
+    (host.root / "game.py").touch()
+    host.evaluator.workers.append("alice-0")
+    host.evaluator.deploy()
+    written: list[str] = []
+    record, widen = host.loop.record, DeploymentStore.widen
+
+    def note_record(facts: list[Fact]) -> None:
+        written.append("ledger")
+        record(facts)
+
+    def note_widen(store: DeploymentStore, beside: Collection[str], more: Collection[str]) -> None:
+        written.append("deployments")
+        widen(store, beside, more)
+
+    monkeypatch.setattr(host.loop, "record", note_record)
+    monkeypatch.setattr(DeploymentStore, "widen", note_widen)
+    host.sites.ready += [AppearingSite(f"s{number}", f"s{number}-0") for number in range(40)]
+    host.look()
+
+    assert written == ["deployments", "ledger"]
+    assert host.membership.names()[1:] == [f"s{number}-0" for number in range(40)]
+    assert host.membership.site_of["s7-0"] == "s7"
+
+
 def test_site_waits_for_the_share_of_a_worker_that_had_its_name(host: MembershipHarness) -> None:
     """The last request to that share may hang, and what it answers must not be taken for an answer of the site."""
     description = host.describe("bob-0", 'share = "bob-0"\n')
