@@ -1,6 +1,7 @@
 """Sites that appear in a cluster while a farm is open: which are reported, and what is said of the others."""
 
 import logging
+import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.machines.sites import site_search, site_server
+from pipeline.machines.sites.messages import RunAgent, decode_request
 from pipeline.machines.sites.remote_site import RemoteSite
 from pipeline.machines.sites.site_link import SiteUnavailable
 from pipeline.machines.sites.site_search import FoundSite, SiteSearch
@@ -59,9 +61,13 @@ class SearchedCluster:
             assert eventually(partial(self._has_looked, until))
             self.appeared()
 
-    def close(self) -> None:
+    def end_search(self) -> None:
+        """Ends it as a farm does that is closed."""
         for remote in self._search.close():
             remote.close()
+
+    def close(self) -> None:
+        self.end_search()
         for site in self.sites.values():
             site.close()
 
@@ -223,3 +229,22 @@ def test_search_goes_on_after_a_defect(cluster: SearchedCluster, caplog: pytest.
     cluster.problem = ""
 
     assert eventually(lambda: cluster.appeared() == ["bob"])
+
+
+def test_search_that_ends_while_a_site_is_opened_leaves_no_thread_and_no_agent(cluster: SearchedCluster) -> None:
+    """The site has done what it was asked, and its answer comes too late."""
+    is_asked, may_answer = threading.Event(), threading.Event()
+
+    def late(answer: bytes) -> bytes:
+        is_asked.set()
+        may_answer.wait()
+        return answer
+
+    bob = cluster.add("bob")
+    bob.link.altered = late
+    assert eventually(lambda: cluster.appeared() or is_asked.is_set())
+    cluster.end_search()
+    may_answer.set()
+
+    assert eventually(lambda: not {"site-search", "site-bob"} & {thread.name for thread in threading.enumerate()})
+    assert not any(isinstance(decode_request(message), RunAgent) for message in bob.link.messages)

@@ -6,6 +6,7 @@ Threads: any may call; one of its own runs Dask's event loop.
 """
 
 import asyncio
+import contextlib
 import logging
 import pickle
 import threading
@@ -88,7 +89,8 @@ class DaskCluster:
         def remove() -> None:
             self._pool.remove(address)
 
-        self._loop.call_soon_threadsafe(remove)
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and all connections with it
+            self._loop.call_soon_threadsafe(remove)
 
     def close(self) -> None:
         """Ends all connections."""
