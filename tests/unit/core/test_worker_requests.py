@@ -278,6 +278,19 @@ def test_machine_at_rest_is_not_restarted() -> None:
     assert problem == "the machine of w0 is at rest, or is just being woken"
 
 
+def test_machine_that_a_new_host_finds_at_rest_is_not_restarted() -> None:
+    """The request is there at its first look."""
+    core = with_machines("w0", limits=Limits(idle_after_s=10.0), genomes=0)
+    core.machines["w0"] = replace(MACHINE, state=MachineState.OFF)
+    core.shares["w0"].unknown = "its machine is off"
+    core.requests = WorkerRequests(restart={"w0"})
+
+    facts = core.tick()
+
+    assert core.observed.workers["w0"].at_rest
+    assert facts_of(facts, f.RecoveryStarted) == []
+
+
 # ------------------------------------------------------------------------------------------------------ leave and join
 
 
