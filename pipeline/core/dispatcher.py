@@ -1,7 +1,7 @@
 """Runs the rules of one tick: from an observation to facts. Pure.
 
-Owns: the order of the rules: ownership, acceptance, evaluator, requests for workers, deadlines, recovery,
-queues, stragglers, reuse, assignment, rest of machines.
+Owns: the order of the rules: ownership, acceptance, evaluator, machines found at rest, requests for workers, deadlines,
+recovery, queues, stragglers, reuse, assignment, rest of machines.
 Not here: the actions that follow (`reconcile`).
 """
 
@@ -51,10 +51,11 @@ def decide(
     for name in left:
         end_what_host_left(tx, farm.workers[name])
     if observation.sweep:
-        carry_out_requests(tx, requests)
+        for worker in farm.workers.values() if farm.generation else ():
+            check_rest(tx, worker)
+        carry_out_requests(tx, requests)  # a machine that was found at rest is not restarted
     if observation.sweep and farm.generation:
         for worker in farm.workers.values():
-            check_rest(tx, worker)
             enforce_deadlines(tx, worker)
             check_worker(tx, worker)
         rebalance(tx, queues)

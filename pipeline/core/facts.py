@@ -291,7 +291,7 @@ class ProbationBegan(Fact, frozen=True, kw_only=True, tag="probation_began"):
 
 
 class WorkerJoined(Fact, frozen=True, kw_only=True, tag="worker_joined"):
-    """The worker was added while the generation was open, or is on a site that no host had before."""
+    """The worker was added while the generation was open, or is on a site that is new or back."""
 
     worker: str
     site: str = ""  #: the name of the site that it is on; empty: it is on none

@@ -26,7 +26,8 @@ from pipeline.core.runs import withdrawals
 from pipeline.core.transaction import Transaction
 
 REJOINED = "the worker has joined again"  #: the reason of an epoch
-SITE_GONE = "its site was not there when a host started"  #: the reason to leave
+EPOCH_OVER = "the epoch of its share was over before a host started"  #: the reason to withdraw an attempt
+SITE_GONE = "it was on no site that was there when a host started"  #: the reason to leave
 ASKED_FOR = "asked for by the user"  #: the reason of a recovery action
 
 
@@ -54,12 +55,13 @@ def restored_workers(farm: Farm, names: Collection[str], site_of: Mapping[str, s
     """The facts that a host begins with after a replay, so that the farm has the workers that are there now.
 
     Those that were removed and added again while no host ran join, without what they held in this generation; those
-    that are no longer configured are retired without a fact. Only facts tell which workers sites have: `site_of` has
-    those of the sites that are there, and the workers of others leave.
+    that are no longer configured are retired without a fact. Attempts of an epoch that ended in another generation are
+    withdrawn: the agent would not play them. Only facts tell which workers sites have: `site_of` has those of the sites
+    that are there, and the workers of others leave.
     """
-    gone = [name for name, worker in farm.workers.items() if worker.site and worker.site != site_of.get(name)]
-    back = [name for name in names if name in farm.retired]
-    held = [*withdrawals(farm, SITE_GONE, gone), *withdrawals(farm, REJOINED, back)]
+    gone = [name for name, worker in farm.workers.items() if worker.site != site_of.get(name, "")]
+    ended = [name for name in names if name not in gone and _is_epoch_over(farm, name)]
+    held = [*withdrawals(farm, SITE_GONE, gone), *withdrawals(farm, EPOCH_OVER, ended)]
     farm.retire_all_but({*names} - {*gone})
     new = [name for name in names if name not in farm.workers]
     return [
@@ -67,6 +69,12 @@ def restored_workers(farm: Farm, names: Collection[str], site_of: Mapping[str, s
         *(WorkerLeft(worker=name, reason=SITE_GONE) for name in gone),
         *(fact for name in new for fact in joining_worker(farm, name, site_of.get(name, ""))),
     ]
+
+
+def _is_epoch_over(farm: Farm, name: str) -> bool:
+    """Whether what a worker holds is of an epoch that is over, perhaps since another generation was played."""
+    worker = farm.worker(name)
+    return name in farm.retired or any(attempt.epoch < worker.epoch for attempt in worker.wanted.values())
 
 
 def carry_out_requests(tx: Transaction, asked: WorkerRequests) -> None:

@@ -209,7 +209,15 @@ def test_restarted_agent_plays_what_was_deployed(project: DeployedProject) -> No
     for name in ("vm-1", "vm-2"):
         for found in project.deployments_in(name):
             (project.share(name) / "inbox" / found).unlink()
+    earlier = {project.heartbeat(name)["run_id"] for name in ("vm-1", "vm-2")}
     start_both(project)
+
+    def have_loaded_it() -> bool:
+        """A host that asks before would send it once more."""
+        beats = [project.heartbeat(name) for name in ("vm-1", "vm-2")]
+        return all(beat["run_id"] not in earlier and beat["evaluator"] == project.versions_of[1] for beat in beats)
+
+    project.wait_until(have_loaded_it)
     project.add_genomes(games(4, 0.2))
 
     code, out = project.run()

@@ -278,6 +278,19 @@ def test_machine_at_rest_is_not_restarted() -> None:
     assert problem == "the machine of w0 is at rest, or is just being woken"
 
 
+def test_machine_that_a_new_host_finds_at_rest_is_not_restarted() -> None:
+    """The request is there at its first look."""
+    core = with_machines("w0", limits=Limits(idle_after_s=10.0), genomes=0)
+    core.machines["w0"] = replace(MACHINE, state=MachineState.OFF)
+    core.shares["w0"].unknown = "its machine is off"
+    core.requests = WorkerRequests(restart={"w0"})
+
+    facts = core.tick()
+
+    assert core.observed.workers["w0"].at_rest
+    assert facts_of(facts, f.RecoveryStarted) == []
+
+
 # ------------------------------------------------------------------------------------------------------ leave and join
 
 
@@ -433,6 +446,30 @@ def test_worker_that_is_back_holds_nothing_of_a_generation_that_is_opened_again(
 
     assert [fact.attempt for fact in facts if isinstance(fact, f.AttemptEnded)] == held
     assert facts[-1] == f.WorkerJoined(worker="bob-0", site="bob")
+
+
+def test_attempts_of_an_epoch_that_ended_in_another_generation_are_withdrawn() -> None:
+    """Its agent would not play them, and neither the worker nor a genome is to blame."""
+    core = CoreHarness("w0", "w1", genomes=4)
+    core.run_until_ready()
+    held = [*core.farm.workers["w0"].wanted]
+    core.farm.evolve(f.EpochRaised(worker="w0", epoch=2, reason="its share went back in time"), core.now)
+
+    facts = restored_workers(core.farm, ["w0", "w1"])
+
+    assert [(fact.attempt, fact.outcome, fact.by_host) for fact in facts if isinstance(fact, f.AttemptEnded)] == [
+        (attempt, Outcome.WITHDRAWN, True) for attempt in held
+    ]
+
+
+def test_worker_that_was_described_and_is_on_a_site_now_joins_again() -> None:
+    """The same name has another disk."""
+    core = CoreHarness("bob-0", genomes=1)
+    core.run_until_ready()
+
+    facts = restored_workers(core.farm, ["bob-0"], {"bob-0": "bob"})
+
+    assert [type(fact) for fact in facts] == [f.AttemptEnded, f.WorkerLeft, f.EpochRaised, f.WorkerJoined]
 
 
 def test_worker_that_is_on_another_site_now_joins_again() -> None:
