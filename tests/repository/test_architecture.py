@@ -194,6 +194,7 @@ CATCHES_EVERYTHING = {
     "pipeline.host.host_thread",
     "pipeline.http_api.submission_groups",
     "pipeline.machines.sites.dask_cluster",
+    "pipeline.machines.sites.site_search",
     "pipeline.remote.farm",
     "pipeline.remote.generation",
     "pipeline.remote.name_lookup",
