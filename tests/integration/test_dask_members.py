@@ -5,6 +5,9 @@ The scheduler answers what a test tells it, over Dask's own protocol. Nothing an
 
 import asyncio
 import logging
+import os
+import socket
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +34,7 @@ class ToldScheduler:
     def __init__(self) -> None:
         self.workers: list[tuple[Any, Any]] = []
         self.asked = 0
+        self.first_port = 1  #: of the workers
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -43,7 +47,7 @@ class ToldScheduler:
 
     def _identity(self) -> dict[str, Any]:
         self.asked += 1
-        known = {f"tcp://127.0.0.1:{port}": worker for port, worker in enumerate(self.workers, 1)}
+        known = {f"tcp://127.0.0.1:{port}": worker for port, worker in enumerate(self.workers, self.first_port)}
         return {
             "workers": {
                 address: {"name": address if name is None else name, "nthreads": threads}
@@ -64,7 +68,7 @@ class FarmOfScheduler:
     def __init__(self, folder: Path) -> None:
         self.folder, self.scheduler = folder, ToldScheduler()
         self.taken: list[str] = []  #: names of other workers
-        self._opened: list[ConnectedSites] = []
+        self._opened: ConnectedSites | None = None
 
     def open(self, **arguments: Any) -> ConnectedSites:
         host = SitesHost(
@@ -78,9 +82,8 @@ class FarmOfScheduler:
             incoming=lambda worker: self.folder / worker,
             room=ArtifactRoom(Limits(), [self.folder]),
         )
-        sites = DaskSites(self.scheduler.address, **arguments).open(host)
-        self._opened.append(sites)
-        return sites
+        self._opened = DaskSites(self.scheduler.address, **arguments).open(host)
+        return self._opened
 
     def search(self, sites: ConnectedSites) -> None:
         """Looks for more sites, and comes back when they were looked for."""
@@ -89,9 +92,13 @@ class FarmOfScheduler:
         assert eventually(lambda: not sites.appeared(self.taken) and self.scheduler.asked >= until)
         sites.appeared(self.taken)
 
+    def close_sites(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
     def close(self) -> None:
-        for sites in self._opened:
-            sites.close()
+        self.close_sites()
         self.scheduler.close()
 
 
@@ -233,3 +240,20 @@ def test_many_workers_that_cannot_be_used_are_not_all_named(
 
     assert len(unused(caplog)) == site_search.NAMED_MAX + 1
     assert unused(caplog)[-1] == "further members of the cluster cannot be used; they are not named"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where the descriptors of a process can be counted")
+def test_farm_that_is_closed_while_a_site_is_opened_leaves_nothing(farm: FarmOfScheduler) -> None:
+    """Neither a thread nor a descriptor: the site takes the connection, and never answers."""
+    before = len(os.listdir("/proc/self/fd"))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        farm.scheduler.first_port = silent.getsockname()[1]
+        farm.scheduler.workers = [("bob", 1)]
+        sites = farm.open()
+        sites.listen(RecordedBells())
+        connection, _ = silent.accept()
+        farm.close_sites()
+        connection.close()
+
+    assert eventually(lambda: not {"site-bob", "site-search", "dask"} & {each.name for each in threading.enumerate()})
+    assert eventually(lambda: len(os.listdir("/proc/self/fd")) <= before)
