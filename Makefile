@@ -83,14 +83,14 @@ faults: .venv/faults
 	$(BIN)/python -m bench.faults $(FAULTS)
 	$(BIN)/python -m docs.pictures.faults
 
-# PROOF=short leaves out the mutations, of which the tests of the simulator detect some.
+# PROOF=short plays histories only: the tests of the simulator play some crash points, mutations and properties.
 prove: .venv/dev
 	$(BIN)/python -m tests.simulator --seed 1 --count $(SEEDS) --journal build/prove.jsonl
-	$(BIN)/python -m tests.simulator.crash_points
 ifneq ($(PROOF),short)
+	$(BIN)/python -m tests.simulator.crash_points
 	$(BIN)/python -m tests.simulator.mutations
-endif
 	FARM_EXAMPLES=300 $(BIN)/python -m pytest -q -m properties
+endif
 
 # The decoders of bytes from outside, under a fuzzer; only for CPython on Linux.
 fuzz: .venv/fuzz
