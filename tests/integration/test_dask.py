@@ -117,8 +117,11 @@ def test_scheduler_refuses_a_host_without_a_certificate(
 
 
 def test_doctor_names_what_is_wrong_with_sites(tmp_path: Path) -> None:
-    """A scheduler that does not answer, a worker without a name, and what was measured of a good one."""
-    configuration = '[evaluator]\npython = "my_game:play"\n[sites]\ncluster = "dask://{place}"\nfolder = "{folder}"\n'
+    """No scheduler, a worker without a name, too few sites that can be used, and what was measured of a good one."""
+    configuration = (
+        '[evaluator]\npython = "my_game:play"\n'
+        '[sites]\ncluster = "dask://{place}"\nfolder = "{folder}"\nsites_min = 2\n'
+    )
     (tmp_path / "my_game.py").write_text(GAME.format(edition=1))
     toml = tmp_path / "pipeline.toml"
     with dask_cluster(tmp_path / "cluster", "alice", "") as cluster:
@@ -131,6 +134,7 @@ def test_doctor_names_what_is_wrong_with_sites(tmp_path: Path) -> None:
 
     assert "site alice: on " in found
     assert "it has no name of its own; start it with `dask worker --name NAME`" in found
+    assert "[sites]: 1 of 2 sites can be used; start others, or lower `sites_min`" in found
     assert f"[sites]: no Dask scheduler at tcp://{place}: " in gone
 
 

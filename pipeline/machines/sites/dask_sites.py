@@ -95,25 +95,28 @@ class DaskSites:
 
     def examine(self) -> Iterator[SiteFinding]:
         """What is found of the cluster and of each site in it."""
-        cluster = DaskCluster(self._address, self._security)
+        cluster, usable = DaskCluster(self._address, self._security), 0
         try:
-            known = cluster.workers()
-            if len(known) < self._sites_min:
-                few = f"{len(known)} of {self._sites_min} Dask workers are there"
-                yield SiteFinding("[sites]", False, few, "start the others, or lower `sites_min`")
-            for worker, problem in self._with_problems(known):
-                if not worker.is_named:
-                    fix = "start it with `dask worker --name NAME`: by its name a site finds its shares again"
-                    yield SiteFinding(f"Dask worker {worker.address}", False, "it has no name of its own", fix)
-                elif problem:
-                    yield SiteFinding(f"site {worker.name}", False, problem)
-                else:
-                    yield examined(worker.name, DaskLink(cluster, worker.name, worker.address), self._folder)
+            for worker, problem in self._with_problems(cluster.workers()):
+                finding = self._examined(cluster, worker, problem)
+                usable += finding.ok
+                yield finding
+            if usable < self._sites_min:
+                few = f"{usable} of {self._sites_min} sites can be used"
+                yield SiteFinding("[sites]", False, few, "start others, or lower `sites_min`")
         except SiteUnavailable as error:
             fix = "start `dask scheduler` there, or correct `cluster`"
             yield SiteFinding("[sites]", False, f"no Dask scheduler at {self._address}: {error}", fix)
         finally:
             cluster.close()
+
+    def _examined(self, cluster: DaskCluster, worker: DaskWorker, problem: str) -> SiteFinding:
+        if not worker.is_named:
+            fix = "start it with `dask worker --name NAME`: by its name a site finds its shares again"
+            return SiteFinding(f"Dask worker {worker.address}", False, "it has no name of its own", fix)
+        if problem:
+            return SiteFinding(f"site {worker.name}", False, problem)
+        return examined(worker.name, DaskLink(cluster, worker.name, worker.address), self._folder)
 
     def _find(self, cluster: DaskCluster) -> list[DaskWorker]:
         """The workers that can be sites, when there are enough."""
