@@ -139,7 +139,7 @@ def test_watch_puts_machines_to_rest_that_a_killed_one_left(project: WatchedProj
 def test_spare_machine_takes_over_from_one_that_hangs(project: WatchedProject, pool: HyperVHarness) -> None:
     """It goes on with its saved memory, and rests until then although trials wait."""
     tables = pool.tables(idle_action="'save'", idle_after_s=1, spare=1, stagger_s=0.0)
-    project.configure(workers=0, extra=tables, silence_limit_s=4.0)
+    project.configure(workers=0, extra=tables, silence_limit_s=8.0)
     for words in (("vm", "start", "vm-1", "--wait"), ("vm", "save", "vm-1")):
         assert project.run(*words)[0] == 0
     project.add_genomes(games(24, 0.5))

@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline.inspection.project_reader import ProjectReader
 from tests.harness.edited_project import EditedProject
 from tests.harness.farm_project import running_attempt
+from tests.harness.waiting import PATIENCE
 
 
 class PilotProject(EditedProject):
@@ -53,7 +54,7 @@ class PilotProject(EditedProject):
 def pilot_project(root: Path) -> Iterator[PilotProject]:
     """A project without a worker, whose folder of descriptions is empty; its processes end with the block."""
     project = PilotProject(root)
-    project.configure(workers=0)
+    project.configure(workers=0, silence_limit_s=12.0 * PATIENCE)  # on a busy computer a pilot starts and beats late
     project.workers.mkdir(mode=0o755)
     try:
         yield project
