@@ -87,6 +87,8 @@ def carry_out_requests(tx: Transaction, asked: WorkerRequests) -> None:
         if (worker.name in asked.drained) is not worker.drained:
             (_return if worker.drained else _drain)(tx, worker)
         seen = tx.observed.workers[worker.name]
+        if worker.drained and seen.shows_claims_since_drain:
+            _return_queue(tx, worker, seen)
         if worker.name in asked.restart and _has_looked(seen) and not restart_problem(worker, seen):
             _restart(tx, worker)
 
@@ -109,10 +111,14 @@ def _has_looked(seen: ObservedWorker) -> bool:
 
 
 def _drain(tx: Transaction, worker: Worker) -> None:
-    """A worker that is drained plays what it has begun; the attempts in its queue go to others."""
+    """A worker that is drained gets no more attempts. Which of its attempts it has begun, a later scan shows."""
     tx.add(WorkerDrained(worker=worker.name))
     seen = tx.observed.workers[worker.name]
-    seen.idle_since = None
+    seen.drained_at, seen.idle_since = tx.observed.time, None
+
+
+def _return_queue(tx: Transaction, worker: Worker, seen: ObservedWorker) -> None:
+    """What a drained worker has not begun goes to others."""
     for attempt in list(worker.wanted.values()):
         if attempt.id not in seen.claims and attempt.id not in seen.answers:
             tx.withdraw(attempt, f"{worker.name} is drained")

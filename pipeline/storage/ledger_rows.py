@@ -62,7 +62,7 @@ class UnreadableRow(Exception):
 def check_schema(db: sqlite3.Connection | ReadConnection) -> None:
     """Compares the tables and indexes of a ledger with those of this version. Raises UnreadableRow, sqlite3.Error.
 
-    SQLite obeys whatever schema it finds: with another condition, an index leaves out rows without an error.
+    SQLite uses whatever schema it finds: with another condition, an index leaves out rows without an error.
     """
     if damaged := sorted(name for _kind, name, _table, _text in _expected_schema() - _schema_of(db)):
         raise UnreadableRow(f"the schema of {', '.join(damaged)} is damaged")

@@ -319,7 +319,7 @@ def answers(folder: Path) -> list[object]:
 
 
 def test_any_flipped_bit_of_the_schema_is_detected_or_harmless(folder: Path) -> None:
-    """For every bit of the rows that describe tables and indexes; SQLite obeys whatever they say."""
+    """For every bit of the rows that describe tables and indexes; SQLite does whatever they say."""
     with contextlib.closing(Ledger(folder)) as ledger:
         ledger.append([issued(1), EpochOpened(worker="vm-0", epoch=1)], at=1.0, generation=7, run=1)
         ledger.append([AttemptEnded(attempt=attempt(1), outcome=Outcome.FAILED, has_result=True)], 2.0, 7, 1)

@@ -76,7 +76,7 @@ class LedgerChecker:
         self._on_probation: set[str] = set()
         self.queues = QueueChecker(world)
         self._epochs = EpochChecker()
-        self._changes = ChangesChecker()
+        self._changes = ChangesChecker(world, lambda: {attempt for disk in disks for attempt in disk.playing})
         self.stragglers = CopyChecker(world)
         self._stopped: set[str] = set()  #: attempts that were interrupted by a request to stop the agent
         self._failed: set[Genome] = set()  #: genomes with a trial without a fitness

@@ -557,6 +557,13 @@ MUTATIONS = [
         "if w.state in states)",
     ),
     Mutation(
+        "drain decided by an earlier scan",
+        "a drained worker plays what it has begun",
+        "carry_out_requests",
+        "if worker.drained and seen.shows_claims_since_drain:",
+        "if worker.drained:",
+    ),
+    Mutation(
         "drained worker recovered",
         "the machine of a drained worker is left to the user",
         "check_worker",

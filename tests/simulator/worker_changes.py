@@ -83,9 +83,13 @@ class WorkerChanges:
 
 
 class ChangesChecker:
-    """Checks from the facts of one farm that workers which left or are drained get no attempts."""
+    """Checks from the facts of one farm that workers which left or are drained get no attempts, and that a drain ends
+    no game that is played. `playing` tells the attempts that are played now.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, world: World, playing: Callable[[], set[str]]) -> None:
+        self._world, self._playing = world, playing
+        self._played_when_drained: set[str] = set()
         self._away: set[str] = set()
         self._drained: set[str] = set()
         self._held: dict[str, str] = {}  #: attempt -> its worker
@@ -98,6 +102,7 @@ class ChangesChecker:
                 self._away.discard(worker)
             case "worker_drained":
                 self._drained.add(worker)
+                self._played_when_drained |= self._playing()
             case "worker_returned":
                 self._drained.discard(worker)
             case "worker_left":
@@ -110,9 +115,16 @@ class ChangesChecker:
                     return f"{worker} got {fact['attempt']}, although it {self._state_of(worker)}"
             case "attempt_ended":
                 self._held.pop(fact["attempt"], None)
+                if self._is_played_game_drained(fact):
+                    return f"{fact['attempt']} is withdrawn by a drain, although it was played before and after"
             case "recovery_started" if worker in self._drained and fact["reason"] != BY_REQUEST:
                 return f"{worker} is recovered, although it is drained"
         return ""
+
+    def _is_played_game_drained(self, fact: dict[str, Any]) -> bool:
+        by_drain = fact.get("reason", "").endswith("is drained")
+        is_shown = not self._world.fired["stale listing"]  # otherwise a scan may show a share as it was before
+        return by_drain and is_shown and fact["attempt"] in self._played_when_drained & self._playing()
 
     def _state_of(self, worker: str) -> str:
         return "has left" if worker in self._away else "is drained"

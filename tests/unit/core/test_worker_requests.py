@@ -70,6 +70,35 @@ def test_drained_worker_plays_on_and_its_queue_goes_to_others() -> None:
     assert core.farm.workers["w0"].losses == 0
 
 
+def test_game_that_began_after_the_last_scan_is_not_withdrawn_by_a_drain() -> None:
+    """A share is scanned every few seconds: the first scan after the drain shows what the agent had begun."""
+    core = CoreHarness("w0", genomes=2)
+    core.run_until_ready()
+    core.tick()
+    playing = core.claim("w0")
+    core.requests = drained("w0")
+    core.tick(scan=False)
+    assert [attempt.outcome for attempt in core.farm.attempts.values()] == [None, None]
+
+    core.tick()
+    assert [*core.farm.workers["w0"].wanted] == [playing]
+
+
+def test_new_host_returns_the_queue_of_a_drained_worker() -> None:
+    """The one before ended between the drain and its next scan."""
+    core = CoreHarness("w0", genomes=2)
+    core.run_until_ready()
+    playing = core.claim("w0")
+    core.requests = drained("w0")
+    core.tick(scan=False)
+    core.restart_host()
+    core.tick(scan=False)
+    assert len(core.farm.workers["w0"].wanted) == 2
+
+    core.tick()
+    assert [*core.farm.workers["w0"].wanted] == [playing]
+
+
 def test_result_that_is_being_read_is_not_withdrawn_by_a_drain() -> None:
     """Its claim is gone already, and the game is over."""
     core = CoreHarness("w0", genomes=1)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.core.observed import SentDeployment
+from pipeline.core.worker_requests import WorkerRequests
 from pipeline.host.poll_schedule import BUSY_POLL_S, DEPLOYMENT_S, IDLE_POLL_S, PollSchedule
 from tests.harness.core import CoreHarness
 
@@ -88,6 +89,17 @@ def test_share_whose_agent_loads_its_evaluator_is_due_at_every_poll() -> None:
     loading.core.observed.workers["vm-0"].loading_since = 0.0
 
     assert loading.scans(20) == 20
+
+
+def test_share_whose_worker_was_drained_is_due_at_every_poll() -> None:
+    """Until a scan shows what its agent had begun, so that the rest goes to others soon."""
+    drained = ScheduleHarness(genomes=2)
+    drained.core.requests = WorkerRequests(drained={"vm-0"})
+    drained.core.tick(scan=False)
+    assert drained.scans(20) == 20
+
+    drained.core.tick()
+    assert drained.scans(20) < 10
 
 
 def test_local_share_is_due_at_every_poll() -> None:
