@@ -125,11 +125,11 @@ def request(folder: str) -> dict[str, float]:
         archive=Path,
         incoming=lambda worker: place / "incoming" / worker,
         room=room,
+        bells=_Deaf(),
     )
     with _cluster(place, 1) as client:
         opened = DaskSites(client, folder=str(place / "sites")).open(host)
         try:
-            opened.listen(_Deaf())
             far, local = _times(opened.sites()[0].execute), _times(near.execute)
         finally:
             opened.close()

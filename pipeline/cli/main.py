@@ -184,7 +184,7 @@ def examine_shares(workers: tuple[str, ...], verbose: bool, root: Path) -> int:
         click.echo(f"examining the shares; a silent agent is waited for, for {BEAT_WAIT_S:.0f} s", err=True)
     results = merge_same([*check_machines(root, config, workers), *check_shares(root, config, workers)])
     if not workers:
-        results += check_sites(config)
+        results += check_sites(config, ProjectPaths(root))
         results += check_disk(ProjectPaths(root), config.limits, measured=verbose)
     for result in results:
         if verbose or not result.ok:

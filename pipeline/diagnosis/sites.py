@@ -3,15 +3,18 @@
 Not here: their shares and agents, which only a running host has; `pipeline status` shows them.
 """
 
+import contextlib
 from collections.abc import Iterator
 
 from inbox_agent.checks import CheckResult
 from pipeline.config import Config
-from pipeline.errors import MissingExtraError
+from pipeline.errors import InputError, LedgerError, MissingExtraError
 from pipeline.machines.sites.of_table import sites_of_table
+from pipeline.paths import ProjectPaths
+from pipeline.storage.site_workers import read_site_workers
 
 
-def check_sites(config: Config) -> Iterator[CheckResult]:
+def check_sites(config: Config, paths: ProjectPaths) -> Iterator[CheckResult]:
     """One result for each Dask worker; none without `[sites]`."""
     if config.sites is None:
         return
@@ -20,5 +23,8 @@ def check_sites(config: Config) -> Iterator[CheckResult]:
     except MissingExtraError as error:
         yield CheckResult("[sites]", False, str(error))
         return
-    for finding in sites.examine():
+    known: set[str] = set()
+    with contextlib.suppress(LedgerError, InputError):  # `pipeline run` says it
+        known |= {*read_site_workers(paths).values()}
+    for finding in sites.examine(config.worker_names(), known):
         yield CheckResult(finding.item, finding.ok, finding.found, finding.fix)

@@ -14,6 +14,8 @@ from pipeline.machines.sites.of_table import sites_of_table
 from pipeline.paths import ProjectPaths
 from pipeline.shares.artifact_room import ArtifactRoom
 from pipeline.storage.deployment_store import DeploymentStore
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.site_workers import site_of_workers
 from pipeline.storage.snapshots import Snapshots
 
 
@@ -27,9 +29,6 @@ class NoSites:
     def queue_depth(self) -> int:
         """That of no worker."""
         return 1
-
-    def listen(self, bells: Bells) -> None:
-        """There is nothing to be heard."""
 
     def appeared(self, taken: Collection[str]) -> Sequence[ConnectedSite]:
         """None."""
@@ -50,16 +49,17 @@ def open_sites(
     config: Config,
     given: Sites | None,
     paths: ProjectPaths,
-    farm_id: str,
+    ledger: Ledger,
     snapshots: Snapshots,
     deployments: DeploymentStore,
     room: ArtifactRoom,
+    bells: Bells,
 ) -> OpenSites:
-    """The sites, found and not yet connected.
+    """The sites, found and opened.
 
     Raises:
-        InputError: there is none, or the workers there cannot be used.
-        HostError: the cluster does not answer.
+        InputError: they cannot be given the evaluator.
+        HostError: the cluster does not answer, or too few sites can be used.
         MissingExtraError: the extra `dask` is not installed.
     """
     sites = given if given is not None or config.sites is None else sites_of_table(config.sites)
@@ -69,7 +69,7 @@ def open_sites(
     hidden = os.environ.keys() - config.without_secrets(os.environ).keys()
     return sites.open(
         SitesHost(
-            farm_id=farm_id,
+            farm_id=ledger.farm_id,
             limits=config.limits,
             environment=config.evaluator.environment,
             hidden_variables=tuple(sorted(hidden)),
@@ -78,5 +78,7 @@ def open_sites(
             archive=deployments.archive,
             incoming=lambda worker: paths.incoming / worker,
             room=room,
+            bells=bells,
+            known_sites=frozenset(site_of_workers(ledger).values()),
         )
     )

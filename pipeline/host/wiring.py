@@ -98,7 +98,7 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack, 
     archive.clear_incoming()
     room = ArtifactRoom(config.limits, (paths.state, paths.all_results))
     client = _client_maker(ledger.farm_id, paths, snapshots, deployments, room)
-    sites = open_sites(config, given, paths, ledger.farm_id, snapshots, deployments, room)
+    sites = open_sites(config, given, paths, ledger, snapshots, deployments, room, wakeups)
     on_sites = [worker for site in stack.enter_context(closing(sites)).sites() for worker in site.workers]
     links = _worker_links(root, config, folders, client, smb, sites, wakeups)
     stack.callback(links.close)
@@ -114,7 +114,6 @@ def build(root: Path, config: Config, evaluator_folder: Path, stack: ExitStack, 
     )
     farm = Farm(ledger.farm_id, [*config.worker_names(), *on_sites])
     loop = ControlLoop(farm, config.core_limits(), links.queues, ports, wakeups)
-    sites.listen(wakeups)
     site_evaluator = SiteEvaluator(root, config, evaluator_folder, on_sites)
     return Parts(
         wakeups=wakeups,

@@ -17,6 +17,7 @@ from pipeline.machines.sites.interface import SitesHost
 from pipeline.machines.sites.messages import OpenSite
 from pipeline.machines.sites.remote_site import RemoteSite
 from pipeline.machines.sites.site_link import SiteUnavailable
+from pipeline.machines.sites.site_search import SiteSearch
 from pipeline.machines.sites.site_server import SiteServer, folder_name
 from pipeline.paths import SitePaths
 from pipeline.shares.artifact_room import ArtifactRoom
@@ -102,9 +103,10 @@ class SiteHarness:
             archive=lambda sha: self.folder / sha,
             incoming=lambda worker: self.folder / "incoming" / worker,
             room=self.room,
+            bells=self.bells,
         )
         self.site = RemoteSite(self.name, self.settings, self.link, host)
-        self.sites = ConnectedSites([self.site], 2, lambda: None, lambda: ())
+        self.sites = ConnectedSites([self.site], 2, lambda: None, SiteSearch(lambda: (), self.bells))
 
     def open(self) -> None:
         """Opens the site and takes its share: the folders are there."""

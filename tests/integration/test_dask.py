@@ -24,6 +24,7 @@ from pipeline.machines.sites import dask_sites
 from pipeline.machines.sites.dask_cluster import DaskCluster
 from pipeline.machines.sites.dask_sites import scheduler_address, worker_prefix
 from pipeline.machines.sites.site_link import SiteUnavailable
+from pipeline.paths import ProjectPaths
 from tests.harness.certificates import Authority, make_authority
 from tests.harness.dask_cluster import DaskClusterProcesses, dask_cluster
 from tests.harness.site_farm import SiteFarm
@@ -134,7 +135,7 @@ def test_doctor_names_what_is_wrong_with_sites(tmp_path: Path) -> None:
 
     assert "site alice: on " in found
     assert "it has no name of its own; start it with `dask worker --name NAME`" in found
-    assert "[sites]: 1 of 2 sites can be used; start others, or lower `sites_min`" in found
+    assert "[sites]: 1 of 2 sites can be used; start more Dask workers, or lower `sites_min`" in found
     assert f"[sites]: no Dask scheduler at tcp://{place}: " in gone
 
 
@@ -155,7 +156,7 @@ def test_closed_cluster_keeps_no_descriptor() -> None:
 
 
 def doctor(root: Path) -> str:
-    return "\n".join(map(str, check_sites(load_config(root))))
+    return "\n".join(map(str, check_sites(load_config(root), ProjectPaths(root))))
 
 
 @pytest.mark.parametrize(

@@ -3,90 +3,24 @@
 import logging
 import threading
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from pipeline.machines.sites import site_search, site_server
 from pipeline.machines.sites.messages import RunAgent, decode_request
-from pipeline.machines.sites.remote_site import RemoteSite
-from pipeline.machines.sites.site_link import SiteUnavailable
-from pipeline.machines.sites.site_search import FoundSite, SiteSearch
-from tests.harness.site_harness import RecordedBells, SiteHarness
+from pipeline.machines.sites.site_search import FoundSite
+from tests.harness.searched_cluster import SearchedCluster
 from tests.harness.waiting import eventually
 
 pytestmark = pytest.mark.processes
-
-
-class SearchedCluster:
-    """A cluster whose members are in this process, and a host that looks for sites in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.sites: dict[str, SiteHarness] = {}
-        self.members: dict[str, FoundSite] = {}
-        self.problem: str | Exception = ""  #: why the cluster does not answer, or what fails here
-        self.looks = 0
-        self.known: list[RemoteSite] = []  #: sites that the host uses
-        self.taken: list[str] = []  #: names of its other workers
-        self._search = SiteSearch(self._find)
-        self._search.start(RecordedBells())
-
-    def add(self, name: str, *workers: str) -> SiteHarness:
-        """A member of the cluster; by default its only worker is named after it."""
-        site = self.sites[name] = SiteHarness(self._folder / name, name, workers=workers or (f"{name}-0",))
-
-        def connect() -> RemoteSite:
-            site.limit()
-            return site.site
-
-        self.members[name] = FoundSite(name, connect)
-        return site
-
-    def appeared(self) -> list[str]:
-        """The sites that can be used now."""
-        return [site.name for site in self._search.appeared(self.known, self.taken)]
-
-    def use(self) -> None:
-        """Takes all of them."""
-        for site in self._search.appeared(self.known, self.taken):
-            self._search.take(site)
-            self.known.append(site)
-
-    def look_again(self, times: int = 3) -> None:
-        """Comes back after so many looks, each of which was taken notice of."""
-        for _ in range(times):
-            until = self.looks + 2  # the first of them may have begun before
-            assert eventually(partial(self._has_looked, until))
-            self.appeared()
-
-    def end_search(self) -> None:
-        """Ends it as a farm does that is closed."""
-        for remote in self._search.close():
-            remote.close()
-
-    def close(self) -> None:
-        self.end_search()
-        for site in self.sites.values():
-            site.close()
-
-    def _has_looked(self, times: int) -> bool:
-        return self.looks >= times
-
-    def _find(self) -> list[FoundSite]:
-        self.looks += 1
-        if isinstance(self.problem, Exception):
-            raise self.problem
-        if self.problem:
-            raise SiteUnavailable(self.problem)
-        return list(self.members.values())
 
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SearchedCluster]:
     monkeypatch.setattr(site_search, "SEARCH_INTERVAL_S", 0.01)
     cluster = SearchedCluster(tmp_path)
+    cluster.search.start()
     yield cluster
     cluster.close()
 
@@ -121,7 +55,7 @@ def test_site_with_the_name_of_another_worker_is_not_used(
     cluster.add("bob")
     cluster.look_again()
     assert warnings(caplog) == [
-        "site bob: it is not used: there is a worker bob-0 already; give the Dask worker another name"
+        "site bob: it is not used: there is a worker Bob-0 already; give the Dask worker another name"
     ]
 
     cluster.taken = []

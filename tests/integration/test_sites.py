@@ -1,5 +1,6 @@
 """A site and its host, over a link in this process: requests, files by digest, what is unknown, and what is not."""
 
+import logging
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from inbox_agent.system.file_lock import FileLock, holder_of
 from pipeline.core.facts import RecoveryAction
 from pipeline.core.observation import MachineState
 from pipeline.core.requests import MachineAction
-from pipeline.errors import HostError, InputError
+from pipeline.errors import HostError
+from pipeline.machines.sites import losses
 from pipeline.machines.sites.messages import (
     ANSWER_BYTES_MAX,
     CHUNK_BYTES,
@@ -27,6 +29,7 @@ from pipeline.machines.sites.messages import (
     decode_request,
     encode,
 )
+from pipeline.machines.sites.site_link import SiteUnavailable
 from pipeline.machines.sites.site_server import folder_name
 from tests.harness import records
 from tests.harness.records import GENOME, attempt, sha256
@@ -230,7 +233,7 @@ def test_call_that_fails_late_does_not_make_an_opened_site_unknown(site: SiteHar
     site.restart()
     assert eventually(lambda: site.site._openings > opening and site.site.notifies)
 
-    site.site._lose("no answer", opening)
+    site.site._lose(SiteUnavailable("no answer"), opening)
 
     assert site.site.notifies
 
@@ -364,11 +367,53 @@ def test_site_in_use_by_another_process_is_refused(tmp_path: Path) -> None:
 def test_site_with_another_version_is_refused_in_one_line(tmp_path: Path) -> None:
     """It says what to do."""
     site = SiteHarness(tmp_path, version="99.0")
+    site.site.listen(site.bells)
 
-    with pytest.raises(InputError, match=r"none of 1 sites can be used: site alice: .*the host has 99\.0; install the"):
-        site.sites.listen(site.bells)
+    assert eventually(lambda: "the host has 99.0; install the same" in site.site.refusal)
     assert "the host has 99.0" in site.site.status()[WORKER].note
     site.close()
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was warned of."""
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+def test_restart_of_a_site_is_said_once(
+    site: SiteHarness, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has several problems meanwhile; and once that it is back."""
+    monkeypatch.setattr("pipeline.machines.sites.remote_site.RETRY_MAX_S", 0.01)
+    site.server.close()
+    assert eventually(lambda: "its process ends" in site.sites.status()[WORKER].note)
+    for problem in ("no connection: nothing listens there", "the Dask scheduler knows no worker alice"):
+        site.link.problem = problem
+        assert eventually(lambda: problem in site.sites.status()[WORKER].note)  # noqa: B023
+    lock = FileLock(site.paths.lock)
+    site.link.problem = ""
+    site.restart()
+    assert eventually(lambda: "is in use by process" in site.sites.status()[WORKER].note)
+    lock.release()
+    assert eventually(lambda: site.site.notifies)
+
+    lost, back = warnings(caplog)
+    assert lost == "site alice: its process ends; its workers are unknown"
+    assert back == "site alice: it answers again"
+
+
+def test_refusal_that_lasts_is_said_after_the_loss(
+    site: SiteHarness, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It needs a change on that computer."""
+    monkeypatch.setattr("pipeline.machines.sites.remote_site.RETRY_MAX_S", 0.01)
+    monkeypatch.setattr(losses, "STEADY_S", 0.05)
+    site.server.close()
+    lock = FileLock(site.paths.lock)
+    site.restart()
+
+    assert eventually(lambda: len(warnings(caplog)) == 2)
+    assert "is in use by process" in warnings(caplog)[1]
+    lock.release()
 
 
 def test_closed_site_has_no_agents(site: SiteHarness) -> None:

@@ -47,7 +47,7 @@ INTERNAL = {
     "pipeline.cli.deploy._FILES_SHOWN_MAX",
     "pipeline.cli.prune._NAMED_MAX",
     "pipeline.host.deploy._PROBLEM_CHARS_MAX",
-    "pipeline.machines.sites.connected_sites._NAMED_MAX",
+    "pipeline.machines.sites.first_sites._NAMED_MAX",
     "pipeline.machines.sites.dask_cluster._CONNECTIONS_MAX",
     "pipeline.machines.sites.dask_cluster._ERROR_CHARS_MAX",
     "pipeline.machines.sites.dask_cluster.NAME_CHARS_MAX",

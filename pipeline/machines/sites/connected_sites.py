@@ -1,33 +1,29 @@
 """The sites of an open farm together: their workers, and the agents of all as one pool.
 
-Not here: how the sites of a cluster are found (`dask_sites`), and which may join later (`site_search`).
+Not here: how the sites of a cluster are found (`dask_sites`), those that a farm opens with (`first_sites`), and which
+may join later (`site_search`).
 """
 
 import threading
-import time
 from collections.abc import Callable, Collection, Sequence
 
 from pipeline.core.observation import MachineStatus
 from pipeline.core.requests import MachineAction
-from pipeline.errors import InputError
 from pipeline.machines.pools import MachinePool
-from pipeline.machines.sites.interface import Bells, ConnectedSite
-from pipeline.machines.sites.remote_site import CLOSE_LIMIT_S, OPEN_LIMIT_S, RemoteSite
-from pipeline.machines.sites.site_search import FindSites, SiteSearch
-
-_NAMED_MAX = 3
-_LOOK_INTERVAL_S = 0.05
+from pipeline.machines.sites.interface import ConnectedSite
+from pipeline.machines.sites.remote_site import CLOSE_LIMIT_S, RemoteSite
+from pipeline.machines.sites.site_search import SiteSearch
 
 
 class ConnectedSites:
     """Implements `OpenSites` and `MachinePool`."""
 
     def __init__(
-        self, sites: Sequence[RemoteSite], queue_depth: int, disconnect: Callable[[], None], find: FindSites
+        self, sites: Sequence[RemoteSite], queue_depth: int, disconnect: Callable[[], None], search: SiteSearch
     ) -> None:
-        """`find` finds the members of the cluster, `disconnect` ends the connection to it."""
+        """These sites listen already; `disconnect` ends the connection to the cluster."""
         self._sites, self._queue_depth, self._disconnect = [*sites], queue_depth, disconnect
-        self._search = SiteSearch(find)
+        self._search = search
         self._site_of = {worker: site for site in sites for worker in site.workers}
 
     def sites(self) -> Sequence[ConnectedSite]:
@@ -42,17 +38,6 @@ class ConnectedSites:
         """The agents of these workers."""
         return self
 
-    def listen(self, bells: Bells) -> None:
-        """Opens the sites, and waits for the first one; then looks for more of them.
-
-        Raises:
-            InputError: every one of them refuses; it says what to change there.
-        """
-        for site in self._sites:
-            site.listen(bells)
-        self._await_first()
-        self._search.start(bells)
-
     def appeared(self, taken: Collection[str]) -> Sequence[ConnectedSite]:
         """Sites that have appeared in the cluster and are connected. Does not wait."""
         return self._search.appeared(self._sites, taken)
@@ -64,16 +49,6 @@ class ConnectedSites:
         self._sites.append(site)
         self._site_of.update(dict.fromkeys(site.workers, site))
 
-    def _await_first(self) -> None:
-        deadline = time.monotonic() + OPEN_LIMIT_S
-        while not all(site.refusal for site in self._sites):
-            if any(site.notifies for site in self._sites) or time.monotonic() >= deadline:
-                return
-            threading.Event().wait(_LOOK_INTERVAL_S)
-        refused = {site.name: site.refusal for site in self._sites}
-        named = "; ".join(f"site {name}: {why}" for name, why in list(refused.items())[:_NAMED_MAX])
-        raise InputError(f"none of {len(refused)} sites can be used: {named}")
-
     def status(self) -> dict[str, MachineStatus]:
         """The state of all agents."""
         return {worker: seen for site in self._sites for worker, seen in site.status().items()}
@@ -83,7 +58,7 @@ class ConnectedSites:
         self._site_of[action.worker].act(action)
 
     def close(self) -> None:
-        """Ends the agents of all sites that can be reached, at the same time."""
+        """Ends the search for sites, and the agents of all that can be reached, at the same time."""
         every = [*self._sites, *self._search.close()]
         closing = [threading.Thread(target=site.close, daemon=True) for site in every]
         for thread in closing:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import pickle
+import socket
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import CancelledError
@@ -28,7 +29,7 @@ from pipeline.machines.sites.site_link import CONNECTION_ENDED, SiteRefused, Sit
 log = logging.getLogger(__name__)
 
 NAME_CHARS_MAX = 100  #: of a Dask worker's name
-CONNECT_LIMIT_S = 5.0
+CONNECT_LIMIT_S = 4.0  #: less than any other limit, so that the reason is known why there is no connection
 SCHEDULER_LIMIT_S = 5.0
 PLUGIN_LIMIT_S = 20.0  #: its import takes seconds on a slow disk
 _GRACE_S = 1.0  #: for a call that has timed out to end
@@ -38,7 +39,14 @@ _ERROR_CHARS_MAX = 200
 #: To Dask the number 1 and the text "1" are different names; a site is found again by what is shown of its name.
 SEVERAL = "several Dask workers have this name; give each another one"
 
+#: The states of a worker that takes no plugin any more.
+_ENDING = {"stopping", "stopped", "closing", "closing_gracefully", "closed", "failed"}
+
 T = TypeVar("T")
+
+
+class OddAnswer(SiteUnavailable):
+    """A server has answered with an exception, or with what is no answer of Dask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +70,25 @@ class DaskCluster:
         threading.Thread(target=self._run_loop, name="dask", daemon=True).start()
         self._pool: ConnectionPool = self._run(self._connected(), CONNECT_LIMIT_S)
 
+    def answers(self, within_s: float) -> bool:
+        """Whether there is a scheduler that answers soon."""
+        with contextlib.suppress(SiteUnavailable):
+            self.call(self.address, "identity", within_s)
+            return True
+        return False
+
     def workers(self) -> list[DaskWorker]:
-        """The workers, sorted by name. Raises SiteUnavailable: no scheduler answers."""
-        found = self.call(self.address, "identity", SCHEDULER_LIMIT_S)
+        """The workers that do not end, sorted by name. Raises SiteUnavailable: no scheduler answers."""
         try:
-            known = [_worker(address, worker) for address, worker in found["workers"].items()]
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise SiteUnavailable(f"{self.address} is no Dask scheduler of a version that is known here") from error
-        return sorted(known, key=lambda worker: worker.name)
+            found = self.call(self.address, "identity", SCHEDULER_LIMIT_S)
+            known = [(_worker(address, worker), worker.get("status")) for address, worker in found["workers"].items()]
+        except (OddAnswer, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise SiteUnavailable("something else answers there, or another version of Dask") from error
+        except SiteUnavailable as error:
+            if str(error) == CONNECTION_ENDED:
+                raise SiteUnavailable(f"{error}: something else answers there, or it expects TLS") from error
+            raise
+        return sorted((worker for worker, status in known if status not in _ENDING), key=lambda worker: worker.name)
 
     def call(self, address: str, operation: str, timeout_s: float, **message: object) -> Any:
         """The answer of a server of the cluster. Raises SiteUnavailable."""
@@ -78,7 +97,10 @@ class DaskCluster:
     def install(self, address: str) -> None:
         """Lets a worker answer the host's messages. Raises SiteRefused: it cannot; SiteUnavailable."""
         plugin = pickle.dumps(SitePlugin())  # a reference to the class, which must be installed there
-        done = self.call(address, "plugin-add", PLUGIN_LIMIT_S, plugin=plugin, name=OPERATION)
+        try:
+            done = self.call(address, "plugin-add", PLUGIN_LIMIT_S, plugin=plugin, name=OPERATION)
+        except OddAnswer as error:
+            raise _not_installed(str(error)) from error
         if not isinstance(done, dict) or done.get("status") != "OK":
             text = done.get("exception_text") if isinstance(done, dict) else done
             raise _not_installed(str(text))
@@ -137,9 +159,9 @@ class DaskCluster:
         except CommClosedError as error:
             raise SiteUnavailable(CONNECTION_ENDED) from error
         except OSError as error:
-            raise SiteUnavailable(f"no connection: {clean(str(error), _ERROR_CHARS_MAX)}") from error
+            raise SiteUnavailable(f"no connection: {_reason(error)}") from error
         except Exception as error:  # of a server, or of Dask about what a server has sent
-            raise SiteUnavailable(clean(f"{type(error).__name__}: {error}", _ERROR_CHARS_MAX)) from error
+            raise OddAnswer(clean(f"{type(error).__name__}: {error}", _ERROR_CHARS_MAX)) from error
 
 
 class DaskLink:
@@ -187,9 +209,25 @@ def _worker(address: str, known: dict[str, Any]) -> DaskWorker:
     return DaskWorker(name if is_named else address, address, threads if isinstance(threads, int) else 0, is_named)
 
 
+def _reason(error: BaseException) -> str:
+    """Why there is no connection: Dask has tried until its time was over, and kept the last error as the cause."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, socket.gaierror):
+            return "the name of that computer is not found"
+        if isinstance(cause, ConnectionRefusedError):
+            return "nothing listens there"
+        cause = cause.__cause__ or cause.__context__
+    return clean(str(error), _ERROR_CHARS_MAX)
+
+
 def _not_installed(text: str) -> SiteRefused:
     text = clean(text, _ERROR_CHARS_MAX)
+    install = f"install genome-pipeline[dask] {agent_version()} in its environment"
+    if "No module named 'pipeline'" in text:
+        return SiteRefused(f"genome-pipeline is not installed there; {install}", is_final=True)
     if "ModuleNotFoundError" in text or "ImportError" in text or "AttributeError" in text:
-        install = f"install genome-pipeline[dask] {agent_version()}, as on the host, where that Dask worker runs"
-        return SiteRefused(f"this program is missing or of another version there ({text}); {install}", is_final=True)
+        return SiteRefused(
+            f"genome-pipeline is incomplete there, or of another version ({text}); {install}", is_final=True
+        )
     return SiteRefused(f"its Dask worker does not take the plugin: {text}", is_final=False)

@@ -15,6 +15,8 @@ from pipeline.machines.sites.site_server import SiteServer
 OPERATION = "genome_pipeline_site"  #: its name among the operations of the worker's server
 THREADS_MAX = 64  #: of a worker; one for each farm waits for changes
 
+_ENDING = (Status.closing, Status.closed, Status.closing_gracefully)
+
 _servers: dict[str, SiteServer] = {}  #: by the worker's address
 
 
@@ -22,8 +24,8 @@ class SitePlugin(WorkerPlugin):
     """Adds the operation to a worker."""
 
     def setup(self, worker: Worker) -> None:
-        """Called by Dask in the worker's event loop."""
-        if OPERATION in worker.handlers:
+        """Called by Dask in the worker's event loop. In a worker that ends it does nothing: the host gets no answer."""
+        if OPERATION in worker.handlers or worker.status in _ENDING:
             return
         server = _servers[worker.address] = SiteServer(str(worker.name))
         threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="site")
@@ -35,7 +37,7 @@ class SitePlugin(WorkerPlugin):
 
     async def teardown(self, worker: Worker) -> None:
         """Called by Dask when the worker ends, and when the plugin is added once more: then the sites go on."""
-        if worker.status not in (Status.closing, Status.closed, Status.closing_gracefully):
+        if worker.status not in _ENDING:
             return
         worker.handlers.pop(OPERATION, None)
         if (server := _servers.pop(worker.address, None)) is not None:

@@ -2,11 +2,10 @@
 
 import contextlib
 import hashlib
+import logging
 import re
-import threading
-import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import PurePath
 from urllib.parse import urlsplit
@@ -15,18 +14,20 @@ from distributed import Client
 from distributed.security import Security
 
 from inbox_agent.identity import agent_version
-from pipeline.errors import ConfigError, HostError, InputError
+from pipeline.errors import ConfigError
 from pipeline.machines.sites.connected_sites import ConnectedSites
 from pipeline.machines.sites.dask_cluster import NAME_CHARS_MAX, SEVERAL, DaskCluster, DaskLink, DaskWorker
 from pipeline.machines.sites.examination import SiteFinding, examined
+from pipeline.machines.sites.first_sites import FIND_LIMIT_S, first_sites, more_sites
 from pipeline.machines.sites.interface import SitesHost
 from pipeline.machines.sites.messages import OpenSite
 from pipeline.machines.sites.remote_site import RemoteSite, call_limit_s
 from pipeline.machines.sites.site_link import SiteUnavailable
-from pipeline.machines.sites.site_search import SITES_MAX, FoundSite, has_room, lower_names, problem_of_names
+from pipeline.machines.sites.site_search import SITES_MAX, FoundSite, SiteSearch, lower_names, problem_of_names
 
-FIND_LIMIT_S = 60.0  #: for the scheduler to answer, and for so many sites to be there
-_LOOK_INTERVAL_S = 0.5
+log = logging.getLogger(__name__)
+
+_NOTICE_AFTER_S = 1.0  #: without an answer of the scheduler, before the user is told that it is waited for
 _PREFIX_CHARS_MAX = 48  #: of the names of workers, which have 63 at most
 AGENTS_PER_SITE_MAX = 512
 
@@ -69,41 +70,33 @@ class DaskSites:
         self._sites_min, self._folder = sites_min, folder
 
     def open(self, host: SitesHost) -> ConnectedSites:
-        """Finds the sites. Raises as `Sites.open`."""
+        """Finds the sites and opens them. Raises as `Sites.open`."""
         cluster = DaskCluster(self._address, self._security)
+        search = SiteSearch(lambda: self._members(cluster, host), host.bells, host.known_sites)
         with contextlib.ExitStack() as failing:
-            failing.callback(cluster.close)
-            sites = self._usable(cluster, host)
+            failing.callback(ConnectedSites((), self._queue_depth, cluster.close, search).close)
+            if not cluster.answers(_NOTICE_AFTER_S):
+                log.warning("waits up to %g s for a Dask scheduler at %s", FIND_LIMIT_S, self._address)
+            sites = first_sites(search, self._address, self._sites_min, host.taken_names)
             failing.pop_all()
-        return ConnectedSites(sites, self._queue_depth, cluster.close, lambda: self._members(cluster, host))
+        search.start()
+        return ConnectedSites(sites, self._queue_depth, cluster.close, search)
 
-    def _usable(self, cluster: DaskCluster, host: SitesHost) -> list[RemoteSite]:
-        """Those of the sites that a farm can open with; the first search says why the others are not used."""
-        found = [self._site(cluster, worker, host) for worker in self._find(cluster)]
-        sites: list[RemoteSite] = []
-        problems: list[str] = []
-        names = lower_names((), host.taken_names)
-        for site in found:
-            if problem := problem_of_names(site, names):
-                problems.append(f"site {site.name}: {problem}")
-            elif has_room(sites, site):
-                sites.append(site)
-                names |= lower_names([site])
-        if not sites:
-            raise InputError(f"none of {len(found)} sites can be used: {problems[0]}")
-        return sites
-
-    def examine(self) -> Iterator[SiteFinding]:
-        """What is found of the cluster and of each site in it."""
+    def examine(self, taken: Collection[str] = (), known_sites: Collection[str] = ()) -> Iterator[SiteFinding]:
+        """What is found of the cluster and of each site in it; `taken` and `known_sites` as those of `SitesHost`."""
         cluster, usable = DaskCluster(self._address, self._security), 0
+        names = lower_names((), taken)
         try:
-            for worker, problem in self._with_problems(cluster.workers()):
-                finding = self._examined(cluster, worker, problem)
+            known = sorted(cluster.workers(), key=lambda worker: worker.name not in known_sites)
+            for worker, why in self._with_problems(known):
+                own = () if why else self._worker_names(worker)
+                finding = self._examined(cluster, worker, why or problem_of_names(own, names))
+                names |= {name.lower(): name for name in own}
                 usable += finding.ok
                 yield finding
             if usable < self._sites_min:
                 few = f"{usable} of {self._sites_min} sites can be used"
-                yield SiteFinding("[sites]", False, few, "start others, or lower `sites_min`")
+                yield SiteFinding("[sites]", False, few, more_sites(self._sites_min))
         except SiteUnavailable as error:
             fix = "start `dask scheduler` there, or correct `cluster`"
             yield SiteFinding("[sites]", False, f"no Dask scheduler at {self._address}: {error}", fix)
@@ -117,23 +110,6 @@ class DaskSites:
         if problem:
             return SiteFinding(f"site {worker.name}", False, problem)
         return examined(worker.name, DaskLink(cluster, worker.name, worker.address), self._folder)
-
-    def _find(self, cluster: DaskCluster) -> list[DaskWorker]:
-        """The workers that can be sites, when there are enough."""
-        deadline, problem = time.monotonic() + FIND_LIMIT_S, ""
-        while True:
-            try:
-                known = self._with_problems(cluster.workers())
-                if len(usable := [worker for worker, why in known if not why]) >= self._sites_min:
-                    return usable
-                problem = f"{len(usable)} of {self._sites_min} sites are there"
-                if others := [f"{worker.name}: {why}" for worker, why in known if why]:
-                    problem += f", and {len(others)} Dask workers that can be none, e.g. {others[0]}"
-            except SiteUnavailable as error:
-                problem = f"its Dask scheduler: {error}"
-            if time.monotonic() >= deadline:
-                raise HostError(f"{self._address}: {problem}, after {FIND_LIMIT_S:g} s; run again when it is there")
-            threading.Event().wait(_LOOK_INTERVAL_S)
 
     def _members(self, cluster: DaskCluster, host: SitesHost) -> list[FoundSite]:
         """The workers of the cluster now. Raises SiteUnavailable."""
@@ -156,13 +132,16 @@ class DaskSites:
             return f"{threads}; {limit}: start it with --nthreads, or set agents_per_site"
         return ""
 
-    def _site(self, cluster: DaskCluster, worker: DaskWorker, host: SitesHost) -> RemoteSite:
+    def _worker_names(self, worker: DaskWorker) -> tuple[str, ...]:
         prefix = worker_prefix(worker.name)
+        return tuple(f"{prefix}-{number}" for number in range(self._agents_per_site or worker.threads))
+
+    def _site(self, cluster: DaskCluster, worker: DaskWorker, host: SitesHost) -> RemoteSite:
         settings = OpenSite(
             version=agent_version(),
             farm=host.farm_id,
             folder=self._folder,
-            workers=tuple(f"{prefix}-{number}" for number in range(self._agents_per_site or worker.threads)),
+            workers=self._worker_names(worker),
             environment=host.environment,
             hidden_variables=host.hidden_variables,
             limits=host.limits,

@@ -25,6 +25,8 @@ class SitesHost:
     archive: Callable[[str], Path]  #: of a deployed evaluator, by SHA-256
     incoming: Callable[[str], Path]  #: the folder for the artifacts of a worker
     room: ArtifactRoom
+    bells: "Bells"
+    known_sites: frozenset[str] = frozenset()  #: those that the ledger names
 
 
 class Bells(Protocol):
@@ -66,9 +68,6 @@ class OpenSites(Protocol):
     def queue_depth(self) -> int:
         """How many attempts each of these workers may hold."""
 
-    def listen(self, bells: Bells) -> None:
-        """Connects to the sites, reports from now on, and looks for more of them."""
-
     def appeared(self, taken: Collection[str]) -> Sequence[ConnectedSite]:
         """Sites that have appeared in the cluster and are connected; none is part of these before `admit`.
 
@@ -89,9 +88,8 @@ class Sites(Protocol):
     """A cluster with sites."""
 
     def open(self, host: SitesHost) -> OpenSites:
-        """Finds the sites that are there now.
+        """Finds the sites that are there now, opens them, reports from now on, and looks for more of them.
 
         Raises:
-            InputError: there is none, or their names cannot be used.
-            HostError: the cluster does not answer.
+            HostError: the cluster does not answer, or too few sites can be used.
         """

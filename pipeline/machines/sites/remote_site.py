@@ -20,6 +20,7 @@ from pipeline.errors import HostError
 from pipeline.machines.local_workers import LOCAL_ACTIONS
 from pipeline.machines.sites.artifact_transfer import ArtifactTransfer
 from pipeline.machines.sites.interface import Bells, SitesHost
+from pipeline.machines.sites.losses import Losses
 from pipeline.machines.sites.messages import (
     CHUNK_BYTES,
     Answer,
@@ -84,6 +85,7 @@ class RemoteSite:
         self._bells: Bells | None = None
         self._closed = threading.Event()
         self._openings = 0
+        self._losses = Losses()
         self.refusal = ""  #: why it can never be opened as things are
         self.is_used = True  #: whether its workers are part of the farm
         self._transfers = {
@@ -95,6 +97,16 @@ class RemoteSite:
     def notifies(self) -> bool:
         """Whether it is watched now."""
         return not self._problem
+
+    @property
+    def problem(self) -> str:
+        """Why it is unknown; empty: it is open."""
+        return self._problem
+
+    @property
+    def is_untried(self) -> bool:
+        """Whether no attempt to open it has ended yet."""
+        return self._problem == _NOT_OPEN
 
     def listen(self, bells: Bells) -> None:
         """Opens the site and watches it from now on."""
@@ -109,7 +121,7 @@ class RemoteSite:
         try:
             return self._execute(request)
         except (SiteUnavailable, AnswerError) as error:
-            self._lose(str(error), opening)
+            self._lose(error, opening)
             return _unknown(request, f"site {self.name}: {error}")
         except HostError as error:
             return ShareResponse(worker=request.worker, fatal=str(error))
@@ -238,8 +250,8 @@ class RemoteSite:
                 self._watch(self._limit_s / 2)
                 pause_s = RETRY_MIN_S
             except (SiteUnavailable, AnswerError) as error:
-                self._lose(str(error), self._openings)
                 self.refusal = str(error) if isinstance(error, SiteRefused) and error.is_final else ""
+                self._lose(error, self._openings)
                 self._closed.wait(RETRY_MAX_S if self.refusal else pause_s)
                 pause_s = min(2 * pause_s, RETRY_MAX_S)
 
@@ -250,9 +262,12 @@ class RemoteSite:
         self._watch(0.0)
         with self._lock:
             self._openings += 1
-            self._problem = ""
+            self._problem = self.refusal = ""
+            is_back = self._losses.end()
         place = f"{clean(opened.host_name, 100)}, {clean(opened.folder, 200)}"
         log.info("site %s: open, on %s, with Python %s", self.name, place, clean(opened.python, 20))
+        if is_back and self._openings > 1:
+            log.warning("site %s: it answers again", self.name)
         self._ring_all()
 
     def _watch(self, timeout_s: float) -> None:
@@ -282,15 +297,18 @@ class RemoteSite:
             }
         self._restores = dict(restores)
 
-    def _lose(self, problem: str, opening: int) -> None:
+    def _lose(self, error: SiteUnavailable | AnswerError, opening: int) -> None:
         """The site is unknown since a call failed; `opening` is how often it had been opened when that call began."""
+        problem = str(error)
         with self._lock:
             if self._closed.is_set() or opening != self._openings:
                 return  # it was opened again since this call began
             # A call that has failed first has ended the others.
-            is_new = problem != self._problem and not (self._problem and problem == CONNECTION_ENDED)
+            has_failed = self._problem not in ("", _NOT_OPEN)
+            is_new = problem != self._problem and not (has_failed and problem == CONNECTION_ENDED)
             self._problem = problem if is_new else self._problem
-        if is_new:
+            is_to_be_said = self._losses.note(error)
+        if is_to_be_said:
             what_follows = "its workers are unknown" if self.is_used else "it is not used yet"
             log.warning("site %s: %s; %s", self.name, problem, what_follows)
         self._link.reset()

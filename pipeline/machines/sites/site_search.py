@@ -6,7 +6,7 @@ Threads: one of its own asks the cluster, because that may take seconds; all met
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from inbox_agent.protocol.layout import clean
@@ -50,20 +50,33 @@ def has_room(sites: Sequence[RemoteSite], more: RemoteSite) -> bool:
 class SiteSearch:
     """Finds sites that have appeared in a cluster."""
 
-    def __init__(self, find: FindSites) -> None:
-        self._find = find
+    def __init__(self, find: FindSites, bells: Bells, established: Collection[str] = ()) -> None:
+        """`established` are sites that the farm knows: if names clash, a site that is new to it is not used."""
+        self._find, self._bells, self._established = find, bells, frozenset(established)
         self._lock = threading.Lock()
         self._found: Sequence[FoundSite] | None = None  #: of the last look, until it is taken
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._look_again, name="site-search", daemon=True)
-        self._bells: Bells | None = None
         self._connecting: dict[str, RemoteSite] = {}
         self._warned_of: dict[str, str] = {}  #: name -> what is the matter with it, as it was logged
         self._is_full = self._has_more = False
 
-    def start(self, bells: Bells) -> None:
+    def look(self, taken: Collection[str]) -> None:
+        """Looks for sites once, before `start`. Raises SiteUnavailable: the cluster does not answer."""
+        self._connect(self._find(), (), taken)
+
+    def connecting(self) -> list[RemoteSite]:
+        """Sites that were found, connected or not, and were not taken."""
+        return list(self._connecting.values())
+
+    def problems(self) -> list[str]:
+        """Why members of the cluster are not used, in a line for each."""
+        named = [f"site {clean(name, _NAME_CHARS_MAX)}: {why}" for name, why in self._warned_of.items()]
+        tried = [site for site in self._connecting.values() if site.problem]
+        return [*(f"site {clean(site.name, _NAME_CHARS_MAX)}: {site.problem}" for site in tried), *named]
+
+    def start(self) -> None:
         """Looks for sites from now on."""
-        self._bells = bells
         self._thread.start()
 
     def appeared(self, known: Sequence[RemoteSite], taken: Collection[str]) -> list[RemoteSite]:
@@ -76,8 +89,8 @@ class SiteSearch:
         if found is not None:
             self._connect(found, known, taken)
         ready = [site for site in self._connecting.values() if site.notifies]
-        names = lower_names(known, taken) if ready else set()
-        usable = [site for site in ready if not problem_of_names(site, names)]
+        names = lower_names(known, taken) if ready else {}
+        usable = [site for site in ready if not problem_of_names(site.workers, names)]
         for site in ready if len(usable) < len(ready) else ():
             if site not in usable:  # another worker got the name meanwhile; the next look says so
                 self._drop(site.name)
@@ -122,7 +135,7 @@ class SiteSearch:
         together = [*known, *self._connecting.values()]
         used, worker_names = {site.name for site in together}, lower_names(together, taken)
         was_full, self._is_full = self._is_full, False
-        for member in found:
+        for member in sorted(found, key=self._is_new):
             if member.name in used or member.problem:
                 if member.problem:
                     not_used = "" if member.name in used else "it is not used: "
@@ -134,7 +147,7 @@ class SiteSearch:
                 if not was_full:
                     log.warning("site %s: it is not used: %s", clean(member.name, _NAME_CHARS_MAX), _FULL)
                 break
-            if problem := problem_of_names(site, worker_names):
+            if problem := problem_of_names(site.workers, worker_names):
                 self._warn(member.name, f"it is not used: {problem}")
             else:
                 self._begin(site)
@@ -142,8 +155,10 @@ class SiteSearch:
                 used.add(site.name)
                 worker_names |= lower_names([site])
 
+    def _is_new(self, member: FoundSite) -> bool:
+        return clean(member.name, _NAME_CHARS_MAX) not in self._established
+
     def _begin(self, site: RemoteSite) -> None:
-        assert self._bells is not None
         site.is_used = False
         self._connecting[site.name] = site
         log.info("site %s: has appeared", clean(site.name, _NAME_CHARS_MAX))
@@ -165,12 +180,16 @@ class SiteSearch:
             log.warning("further members of the cluster cannot be used; they are not named")
 
 
-def lower_names(sites: Iterable[RemoteSite], taken: Iterable[str] = ()) -> set[str]:
-    """The names of their workers, and those that are taken, in lower case: names differ by more than case."""
-    return {name.lower() for name in taken} | {worker.lower() for site in sites for worker in site.workers}
+def lower_names(sites: Iterable[RemoteSite], taken: Iterable[str] = ()) -> dict[str, str]:
+    """The names of their workers, and those that are taken, by what they are in lower case."""
+    of_sites = (worker for site in sites for worker in site.workers)
+    return {name.lower(): name for names in (taken, of_sites) for name in names}
 
 
-def problem_of_names(site: RemoteSite, lower: Collection[str]) -> str:
-    """Why a site cannot be used beside the workers of these names; the empty string if it can."""
-    equal = next((worker for worker in site.workers if worker.lower() in lower), "")
-    return f"there is a worker {equal} already; give the Dask worker another name" if equal else ""
+def problem_of_names(workers: Iterable[str], lower: Mapping[str, str]) -> str:
+    """Why a site with these workers cannot be used beside those; the empty string if it can.
+
+    Names differ by more than case, because they are names of folders.
+    """
+    other = next((lower[worker.lower()] for worker in workers if worker.lower() in lower), "")
+    return f"there is a worker {other} already; give the Dask worker another name" if other else ""

@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 
 HOST_SILENCE_LIMIT_S = 3600.0  #: without a message of its host, before the agents of a site are ended
 _LOOK_INTERVAL_S = 60.0
+_ENDS = "its process ends"
 
 
 class SiteServer:
@@ -95,7 +96,7 @@ class SiteServer:
     def _answer_of_site(self, request: Execute | StoreChunk | FetchChunk | RunAgent | AwaitChanges) -> Answer:
         site = self._sites.get(request.farm)
         if site is None or not self._is_heard(site):
-            return NotOpen()
+            return self._not_open()
         match request:
             case Execute():
                 return site.execute(request)
@@ -108,7 +109,10 @@ class SiteServer:
             case AwaitChanges():
                 watched = site.watch(request)
                 # Of a site that is being closed its host must not learn that agents have ended, as if they had failed.
-                return watched if self._sites.get(request.farm) is site else NotOpen()
+                return watched if self._sites.get(request.farm) is site else self._not_open()
+
+    def _not_open(self) -> Answer:
+        return Refused(reason=_ENDS) if self._closed.is_set() else NotOpen()
 
     def _is_heard(self, site: Site) -> bool:
         """Notes a message of a site's host; False if it was silent for too long, until it opens the site again."""
@@ -123,7 +127,7 @@ class SiteServer:
             return refused
         with self._lock:
             if self._closed.is_set():
-                return NotOpen()
+                return Refused(reason=_ENDS)
             site = self._sites.get(request.farm)
             if site is not None and site.settings != request:
                 self._sites.pop(request.farm).close()
