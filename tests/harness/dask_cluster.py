@@ -45,6 +45,11 @@ class SupervisedWorker:
                 return
         raise AssertionError(f"{self.name} has no worker process")
 
+    def terminate(self) -> None:
+        """Asks it to end, as a batch system does; `start_worker` without a nanny."""
+        assert self._process is not None
+        self._process.terminate()
+
     def close(self) -> None:
         """Ends it for good."""
         self._stop.set()

@@ -5,6 +5,7 @@ Also a cluster that grows and shrinks while a generation is played on it.
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from pipeline.core.facts import EpochRaised, WorkerJoined, WorkerLeft
 from pipeline.core.worker_requests import REJOINED, SITE_GONE
 from pipeline.diagnosis.sites import check_sites
 from pipeline.errors import ConfigError, HostError
-from pipeline.machines.sites import dask_sites
+from pipeline.machines.sites import first_sites
 from pipeline.machines.sites.dask_cluster import DaskCluster
 from pipeline.machines.sites.dask_sites import scheduler_address, worker_prefix
 from pipeline.machines.sites.site_link import SiteUnavailable
@@ -104,12 +105,12 @@ def test_scheduler_refuses_a_host_without_a_certificate(
     tmp_path: Path, cluster: DaskClusterProcesses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In one line."""
-    monkeypatch.setattr(dask_sites, "FIND_LIMIT_S", 1.0)
+    monkeypatch.setattr(first_sites, "FIND_LIMIT_S", 1.0)
     sites = DaskSites(f"dask://{cluster.place}")
 
     with (
         pytest.raises(
-            HostError, match=f"tcp://{cluster.place}: its Dask scheduler: .*run again when it is there"
+            HostError, match=f"no Dask scheduler at tcp://{cluster.place} in 1 s: .*or it expects TLS; start"
         ) as error,
         open_farm(tmp_path / "farm", evaluator=Evaluator(python="my_game:play"), sites=sites),
     ):
@@ -137,6 +138,28 @@ def test_doctor_names_what_is_wrong_with_sites(tmp_path: Path) -> None:
     assert "it has no name of its own; start it with `dask worker --name NAME`" in found
     assert "[sites]: 1 of 2 sites can be used; start more Dask workers, or lower `sites_min`" in found
     assert f"[sites]: no Dask scheduler at tcp://{place}: " in gone
+
+
+def test_site_without_this_program_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its Dask worker does not count. Doctor and the run say what to install there."""
+    monkeypatch.setattr(first_sites, "FIND_LIMIT_S", 5.0)
+    (tmp_path / "no_program.py").write_text(NO_PROGRAM)
+    (tmp_path / "my_game.py").write_text(GAME.format(edition=1))
+    said = "site dora: genome-pipeline is not installed there; install genome-pipeline[dask] "
+    with dask_cluster(tmp_path / "cluster") as cluster:
+        configuration = f'[evaluator]\npython = "my_game:play"\n[sites]\ncluster = "dask://{cluster.place}"\n'
+        (tmp_path / "pipeline.toml").write_text(configuration)
+        cluster.start_worker("dora", options=["--preload", str(tmp_path / "no_program.py")])
+        assert eventually(lambda: said in doctor(tmp_path))
+        with (
+            pytest.raises(HostError, match=f"0 of 1 sites can be used after 5 s: {re.escape(said)}"),
+            open_farm(tmp_path),
+        ):
+            pass
+
+    assert any(text.startswith(said) and text.endswith("it is not used yet") for text in caplog.messages)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="where the descriptors of a process can be counted")
@@ -228,6 +251,19 @@ def test_evaluator_that_cannot_be_sent_is_refused(tmp_path: Path, evaluator: Eva
 
 GROWTH_LIMIT_S = 480  #: several waits for processes, on two busy cores
 
+NO_PROGRAM = """
+import sys
+
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "pipeline":
+            raise ModuleNotFoundError("No module named 'pipeline'")
+
+
+sys.meta_path.insert(0, Missing())
+"""
+
 OTHER_VERSION = """
 from pipeline.machines.sites import site_server
 
@@ -290,6 +326,24 @@ def test_dask_worker_with_another_version_is_refused_and_the_farm_plays_on(farm:
     (warning,) = farm.warnings("site bob: genome-pipeline 0.0.1 is installed there, the host has ")
     assert warning.endswith("; install the same version; it is not used yet")
     assert {row["worker"] for row in farm.attempts()} == {"alice-0", "carol-0"}
+
+
+@pytest.mark.timeout(GROWTH_LIMIT_S)
+def test_dask_worker_that_is_asked_to_end_is_warned_of_once(farm: SiteFarm) -> None:
+    """While it ends, and until the next one of its name has started, there are several problems."""
+    bob = farm.cluster.start_worker("bob")
+    farm.add_genomes(farm.gated(6))
+    host = farm.start()
+    farm.wait_until_begun("alice", "bob")
+    bob.terminate()
+    farm.wait_until_begun("bob", games=2)
+    farm.open_gate()
+    code, text = farm.wait_for_end(host)
+
+    assert code == 0, text
+    lost, back = farm.warnings("site bob: ")
+    assert lost.endswith("; its workers are unknown")
+    assert back == "site bob: it answers again"
 
 
 @pytest.mark.timeout(GROWTH_LIMIT_S)

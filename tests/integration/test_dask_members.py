@@ -23,7 +23,7 @@ from inbox_agent.settings import EnvironmentTable
 from pipeline.contrib.dask import DaskSites
 from pipeline.core.limits import Limits
 from pipeline.errors import HostError
-from pipeline.machines.sites import first_sites, remote_site, site_search
+from pipeline.machines.sites import dask_cluster, dask_sites, first_sites, remote_site, site_search
 from pipeline.machines.sites.connected_sites import ConnectedSites
 from pipeline.machines.sites.dask_plugin import OPERATION
 from pipeline.machines.sites.interface import SitesHost
@@ -236,6 +236,21 @@ def test_farm_does_not_open_if_no_worker_can_be_a_site(farm: FarmOfScheduler, mo
         HostError, match=r"0 of 1 sites can be used after 0 s: site bob: it is not used: its Dask worker"
     ):
         farm.open()
+
+
+def test_scheduler_that_is_waited_for_is_named_at_once(
+    farm: FarmOfScheduler, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the time that it is waited for at most; at the end there is what to do."""
+    monkeypatch.setattr(dask_sites, "_NOTICE_AFTER_S", 0.1)
+    monkeypatch.setattr(first_sites, "FIND_LIMIT_S", 0.0)
+    monkeypatch.setattr(dask_cluster, "CONNECT_LIMIT_S", 0.5)
+    farm.scheduler.address = "tcp://127.0.0.1:1"
+
+    with pytest.raises(HostError, match="nothing listens there; start `dask scheduler` there, or correct `cluster`"):
+        farm.open()
+
+    assert caplog.messages == ["waits up to 60 s for a Dask scheduler at tcp://127.0.0.1:1"]
 
 
 def test_worker_that_ends_is_no_site(farm: FarmOfScheduler) -> None:
