@@ -559,9 +559,9 @@ MUTATIONS = [
     Mutation(
         "drain decided by an earlier scan",
         "a drained worker plays what it has begun",
-        "carry_out_requests",
-        "if worker.drained and seen.shows_claims_since_drain:",
-        "if worker.drained:",
+        "return_queue",
+        " or scan.requested_at < seen.drained_at:",
+        ":",
     ),
     Mutation(
         "drained worker recovered",
