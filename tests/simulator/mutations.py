@@ -562,6 +562,7 @@ MUTATIONS = [
         "return_queue",
         " or scan.requested_at < seen.drained_at:",
         ":",
+        first_seed=19_601,
     ),
     Mutation(
         "drained worker recovered",
