@@ -246,21 +246,25 @@ class RemoteSite:
     def _open(self) -> None:
         opened = self._ask(self._settings, OPEN_LIMIT_S, SiteOpened)
         self._held.clear()  # it may be another process, whose disk was emptied
-        self._changes = -1  # so that the first answer comes at once
-        self._watch(0.0)
         with self._lock:
             self._openings += 1
+            self._changes = -1  # so that the first answer comes at once
+        self._watch(0.0)
+        with self._lock:
             self._problem = ""
         place = f"{clean(opened.host_name, 100)}, {clean(opened.folder, 200)}"
         log.info("site %s: open, on %s, with Python %s", self.name, place, clean(opened.python, 20))
         self._ring_all()
 
     def _watch(self, timeout_s: float) -> None:
+        opening = self._openings
         message = AwaitChanges(farm=self._settings.farm, after=self._changes, timeout_s=timeout_s)
         watched = self._ask(message, timeout_s + self._limit_s, SiteChanges)
         if {*watched.machines} != {*self.workers} or not watched.results <= {*self.workers}:
             raise AnswerError("it has answered about workers that are not its own")
         with self._lock:
+            if opening != self._openings or watched.changes < self._changes:
+                return  # a later answer came first: two threads watch while an action is under way
             before, self._machines = self._machines, watched.machines
             self._changes = watched.changes
             self._note_restores(watched.restores)
