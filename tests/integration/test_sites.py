@@ -302,6 +302,26 @@ def test_agent_is_started_and_its_end_is_reported(site: SiteHarness) -> None:
     assert eventually(lambda: site.sites.status()[WORKER].state is MachineState.OFF)
 
 
+def test_agent_that_is_being_started_is_not_reported_as_ended(site: SiteHarness) -> None:
+    """Until the site has answered, its state is unknown."""
+    release = threading.Event()
+
+    def held(answer: object) -> object:
+        if threading.current_thread().name == f"agent-{WORKER}":
+            release.wait(PATIENCE_S)
+        return answer
+
+    site.open()
+    site.link.altered = held
+    site.site.act(MachineAction(WORKER, None))
+    status = site.sites.status()[WORKER]
+    assert (status.state, status.busy) == (MachineState.UNKNOWN, True)
+
+    release.set()
+    assert eventually(lambda: site.sites.status()[WORKER].state is not MachineState.UNKNOWN)
+    assert site.sites.status()[WORKER].state is MachineState.RUNNING
+
+
 def test_answer_that_comes_late_does_not_replace_a_newer_one(site: SiteHarness) -> None:
     """An agent that was started meanwhile would seem to have ended."""
     states: list[MachineState] = []

@@ -61,6 +61,7 @@ RETRY_MIN_S, RETRY_MAX_S = 0.25, 5.0  #: before a site that is unknown is called
 _ALONG_BYTES_MAX = CHUNK_BYTES  #: genomes that travel with the request; larger ones go before it, in parts
 _TRIES_MAX = 3  #: of one request, while the site lacks contents
 _NOT_OPEN = "it was not reached yet"
+_ACTION_UNDER_WAY = "an action on its agent is under way"
 
 A = TypeVar("A", bound=Answer)
 
@@ -314,8 +315,9 @@ class RemoteSite:
         if self._problem or seen is None:
             note = f"site {self.name}: {self._problem or _NOT_OPEN}"
             return MachineStatus(MachineState.UNKNOWN, LOCAL_ACTIONS, note)
-        busy, note = worker in self._busy, clean(seen.note, 300)
-        return MachineStatus(seen.state, LOCAL_ACTIONS, note, reverted=reverted, busy=busy)
+        if worker in self._busy:  # it would seem to have ended until its start is seen
+            return MachineStatus(MachineState.UNKNOWN, LOCAL_ACTIONS, _ACTION_UNDER_WAY, reverted=reverted, busy=True)
+        return MachineStatus(seen.state, LOCAL_ACTIONS, clean(seen.note, 300), reverted=reverted)
 
     def _act(self, action: MachineAction) -> None:
         worker, what = action.worker, action.recovery or "start"
