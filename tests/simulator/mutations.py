@@ -362,7 +362,7 @@ MUTATIONS = [
         "other trials of a failing genome stay queued",
         "when a trial fails, queued attempts at the others of its genome are withdrawn",
         "Transaction._withdraw_held_back",
-        "            if seen.readable and attempt.id not in seen.claims and attempt.id not in seen.answers:\n",
+        "            if seen.readable and not seen.may_be_playing(attempt.id):\n",
         "            if False:\n",
     ),
     Mutation(
