@@ -127,8 +127,8 @@ class EvaluationFailed(PipelineError):
 
 
 class HostError(PipelineError):
-    """This host's own disk or state folder failed, or the cluster of its sites does not answer. Everything recorded is
-    kept; run again to resume.
+    """This host's own disk or state folder failed, or the cluster of its sites does not answer or has too few of them.
+    Everything recorded is kept; run again to resume.
 
     Of an open farm: leave its block and open it again. It may have decided more than the ledger has.
     """

@@ -13,6 +13,7 @@ class Losses:
     def __init__(self) -> None:
         self._said: set[str] = set()
         self._last, self._since = "", 0.0
+        self._was_open = False
 
     def note(self, error: Exception) -> bool:
         """Notes a problem; whether it is to be said.
@@ -30,6 +31,7 @@ class Losses:
         return is_said
 
     def end(self) -> bool:
-        """The site is open; whether a problem was said."""
-        was_lost, self._said, self._last = bool(self._said), set(), ""
-        return was_lost
+        """The site is open; whether it was lost before, and that was said."""
+        is_back, self._was_open = self._was_open and bool(self._said), True
+        self._said, self._last = set(), ""
+        return is_back
