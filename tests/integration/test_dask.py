@@ -110,7 +110,7 @@ def test_scheduler_refuses_a_host_without_a_certificate(
 
     with (
         pytest.raises(
-            HostError, match=f"no Dask scheduler at tcp://{cluster.place} in 1 s: .*or it expects TLS; start"
+            HostError, match=f"no Dask scheduler at tcp://{cluster.place} in 1 s: .*or with TLS; start"
         ) as error,
         open_farm(tmp_path / "farm", evaluator=Evaluator(python="my_game:play"), sites=sites),
     ):

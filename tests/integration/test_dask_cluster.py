@@ -17,6 +17,7 @@ from pipeline.machines.sites.site_link import SiteUnavailable
 
 pytestmark = pytest.mark.processes
 
+OTHER = "something else answers there, or a Dask scheduler of another version or with TLS"
 BANNERS = [
     b"SSH-2.0-OpenSSH_9.2p1\r\n",
     b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n",
@@ -71,22 +72,28 @@ def problem(address: str) -> str:
 @pytest.mark.parametrize("other_server", BANNERS, ids=["SSH", "HTTP", "zeros"], indirect=True)
 def test_server_that_is_no_scheduler_is_told_apart(other_server: OtherServer) -> None:
     """Dask fails in many ways there, also for want of memory."""
-    assert problem(other_server.address) == "something else answers there, or another version of Dask"
+    assert problem(other_server.address) == OTHER
 
 
 @pytest.mark.parametrize("other_server", [b""], indirect=True)
 def test_server_that_ends_each_connection_may_expect_tls(other_server: OtherServer) -> None:
     """A scheduler with TLS does that."""
-    assert problem(other_server.address) == (
-        "its connection has ended: something else answers there, or it expects TLS"
-    )
+    assert problem(other_server.address) == f"its connection has ended: {OTHER}"
 
 
-def test_port_without_a_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_certificates_are_named() -> None:
+    """They are missing here: nothing was asked."""
+    said = problem("tls://127.0.0.1:1")
+
+    assert said.startswith("TypeError: TLS expects a `ssl_context` argument")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_port_without_a_server_is_named(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dask only says that its time is over."""
     monkeypatch.setattr(dask_cluster, "CONNECT_LIMIT_S", 0.5)
 
-    assert problem("tcp://127.0.0.1:1") == "no connection: nothing listens there"
+    assert problem(f"tcp://{host}:1") == "no connection: nothing listens at port 1 there"
 
 
 def test_name_that_is_not_found_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +105,7 @@ def test_name_that_is_not_found_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
 
-    assert problem("tcp://nowhere.invalid:8786") == "no connection: the name of that computer is not found"
+    assert problem("tcp://nowhere.invalid:8786") == "no connection: the name nowhere.invalid is not found"
 
 
 @pytest.mark.parametrize("status", [Status.closing, Status.closing_gracefully, Status.closed])

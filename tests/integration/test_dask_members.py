@@ -247,7 +247,9 @@ def test_scheduler_that_is_waited_for_is_named_at_once(
     monkeypatch.setattr(dask_cluster, "CONNECT_LIMIT_S", 0.5)
     farm.scheduler.address = "tcp://127.0.0.1:1"
 
-    with pytest.raises(HostError, match="nothing listens there; start `dask scheduler` there, or correct `cluster`"):
+    with pytest.raises(
+        HostError, match="nothing listens at port 1 there; start `dask scheduler` there, or correct `cluster`"
+    ):
         farm.open()
 
     assert caplog.messages == ["waits up to 60 s for a Dask scheduler at tcp://127.0.0.1:1"]

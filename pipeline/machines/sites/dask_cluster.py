@@ -17,7 +17,8 @@ from concurrent.futures import TimeoutError as NoResult
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from distributed.comm.core import CommClosedError
+from distributed.comm.addressing import parse_address, parse_host_port
+from distributed.comm.core import CommClosedError, FatalCommClosedError
 from distributed.core import ConnectionPool
 from distributed.security import Security
 
@@ -29,9 +30,10 @@ from pipeline.machines.sites.site_link import CONNECTION_ENDED, SiteRefused, Sit
 log = logging.getLogger(__name__)
 
 NAME_CHARS_MAX = 100  #: of a Dask worker's name
-CONNECT_LIMIT_S = 4.0  #: less than any other limit, so that the reason is known why there is no connection
+CONNECT_LIMIT_S = 4.0  #: less than the limits of calls, so that a connection that fails is told from silence
 SCHEDULER_LIMIT_S = 5.0
 PLUGIN_LIMIT_S = 20.0  #: its import takes seconds on a slow disk
+_PROBE_LIMIT_S = 1.0
 _GRACE_S = 1.0  #: for a call that has timed out to end
 _CONNECTIONS_MAX = 2048
 _ERROR_CHARS_MAX = 200
@@ -43,6 +45,10 @@ SEVERAL = "several Dask workers have this name; give each another one"
 _ENDING = {"stopping", "stopped", "closing", "closing_gracefully", "closed", "failed"}
 
 T = TypeVar("T")
+
+
+class NoConnection(SiteUnavailable):
+    """Dask has tried to connect until its time was over."""
 
 
 class OddAnswer(SiteUnavailable):
@@ -82,11 +88,15 @@ class DaskCluster:
         try:
             found = self.call(self.address, "identity", SCHEDULER_LIMIT_S)
             known = [(_worker(address, worker), worker.get("status")) for address, worker in found["workers"].items()]
+        except NoConnection as error:
+            raise SiteUnavailable(f"no connection: {self._reason()}") from error
         except (OddAnswer, AttributeError, KeyError, TypeError, ValueError) as error:
-            raise SiteUnavailable("something else answers there, or another version of Dask") from error
+            if isinstance(error, OddAnswer) and ("TLS" in str(error) or "encryption" in str(error)):
+                raise  # by Dask, of the configuration on this computer
+            raise SiteUnavailable(self._something_else()) from error
         except SiteUnavailable as error:
             if str(error) == CONNECTION_ENDED:
-                raise SiteUnavailable(f"{error}: something else answers there, or it expects TLS") from error
+                raise SiteUnavailable(f"{error}: {self._something_else()}") from error
             raise
         return sorted((worker for worker, status in known if status not in _ENDING), key=lambda worker: worker.name)
 
@@ -122,6 +132,23 @@ class DaskCluster:
             log.warning("%s: %s", self.address, error)
         self._loop.call_soon_threadsafe(self._loop.stop)
 
+    def _something_else(self) -> str:
+        tls = "without" if self.address.startswith("tls:") else "with"
+        return f"something else answers there, or a Dask scheduler of another version or {tls} TLS"
+
+    def _reason(self) -> str:
+        """Why there is no connection to the scheduler, which Dask does not always tell."""
+        place = parse_host_port(parse_address(self.address)[1])
+        try:
+            self._run(asyncio.to_thread(_connect, *place), _PROBE_LIMIT_S + _GRACE_S)
+        except SiteUnavailable as error:
+            match error.__cause__:
+                case socket.gaierror():
+                    return f"the name {place[0]} is not found"
+                case ConnectionRefusedError():
+                    return f"nothing listens at port {place[1]} there"
+        return f"no answer in {CONNECT_LIMIT_S:g} s"
+
     def _run_loop(self) -> None:
         try:
             self._loop.run_forever()
@@ -156,10 +183,14 @@ class DaskCluster:
         except (TimeoutError, NoResult, CancelledError) as error:
             future.cancel()
             raise SiteUnavailable(f"no answer in {timeout_s:g} s") from error
+        except FatalCommClosedError as error:
+            raise SiteUnavailable(
+                "no TLS connection: its certificate is not accepted here, or it uses no TLS"
+            ) from error
         except CommClosedError as error:
             raise SiteUnavailable(CONNECTION_ENDED) from error
         except OSError as error:
-            raise SiteUnavailable(f"no connection: {_reason(error)}") from error
+            raise NoConnection(f"no connection: {clean(str(error), _ERROR_CHARS_MAX)}") from error
         except Exception as error:  # of a server, or of Dask about what a server has sent
             raise OddAnswer(clean(f"{type(error).__name__}: {error}", _ERROR_CHARS_MAX)) from error
 
@@ -199,6 +230,10 @@ class DaskLink:
         return found[0]
 
 
+def _connect(host: str, port: int) -> None:
+    socket.create_connection((host, port), _PROBE_LIMIT_S).close()
+
+
 def _worker(address: str, known: dict[str, Any]) -> DaskWorker:
     """A worker as the scheduler describes it. Raises TypeError, KeyError: that is no description of one."""
     if not isinstance(address, str):
@@ -207,18 +242,6 @@ def _worker(address: str, known: dict[str, Any]) -> DaskWorker:
     name = str(name) if isinstance(name, str | int) else ""
     is_named = name != address and bool(name.strip()) and name.isprintable() and len(name) <= NAME_CHARS_MAX
     return DaskWorker(name if is_named else address, address, threads if isinstance(threads, int) else 0, is_named)
-
-
-def _reason(error: BaseException) -> str:
-    """Why there is no connection: Dask has tried until its time was over, and kept the last error as the cause."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, socket.gaierror):
-            return "the name of that computer is not found"
-        if isinstance(cause, ConnectionRefusedError):
-            return "nothing listens there"
-        cause = cause.__cause__ or cause.__context__
-    return clean(str(error), _ERROR_CHARS_MAX)
 
 
 def _not_installed(text: str) -> SiteRefused:
