@@ -47,7 +47,7 @@ _ENDING = {"stopping", "stopped", "closing", "closing_gracefully", "closed", "fa
 T = TypeVar("T")
 
 
-class NoConnection(SiteUnavailable):
+class NotConnected(SiteUnavailable):
     """Dask has tried to connect until its time was over."""
 
 
@@ -88,7 +88,7 @@ class DaskCluster:
         try:
             found = self.call(self.address, "identity", SCHEDULER_LIMIT_S)
             known = [(_worker(address, worker), worker.get("status")) for address, worker in found["workers"].items()]
-        except NoConnection as error:
+        except NotConnected as error:
             raise SiteUnavailable(f"no connection: {self._reason()}") from error
         except (OddAnswer, AttributeError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, OddAnswer) and ("TLS" in str(error) or "encryption" in str(error)):
@@ -190,7 +190,7 @@ class DaskCluster:
         except CommClosedError as error:
             raise SiteUnavailable(CONNECTION_ENDED) from error
         except OSError as error:
-            raise NoConnection(f"no connection: {clean(str(error), _ERROR_CHARS_MAX)}") from error
+            raise NotConnected(f"no connection: {clean(str(error), _ERROR_CHARS_MAX)}") from error
         except Exception as error:  # of a server, or of Dask about what a server has sent
             raise OddAnswer(clean(f"{type(error).__name__}: {error}", _ERROR_CHARS_MAX)) from error
 
