@@ -20,7 +20,7 @@ class SearchedCluster:
         self.members: dict[str, FoundSite] = {}
         self.problem: str | Exception = ""  #: why the cluster does not answer, or what fails here
         self.looks = 0
-        self._changes: dict[int, Callable[[], object]] = {}
+        self.before_look: Callable[[], object] = lambda: None
         self.known: list[RemoteSite] = []  #: sites that the host uses
         self.taken: list[str] = []  #: names of its other workers
         self.search = SiteSearch(self._find, RecordedBells(), established)
@@ -66,13 +66,9 @@ class SearchedCluster:
     def _has_looked(self, times: int) -> bool:
         return self.looks >= times
 
-    def when_looked(self, times: int, change: Callable[[], object]) -> None:
-        """Changes something before that look."""
-        self._changes[self.looks + times] = change
-
     def _find(self) -> list[FoundSite]:
         self.looks += 1
-        self._changes.pop(self.looks, lambda: None)()
+        self.before_look()
         if isinstance(self.problem, Exception):
             raise self.problem
         if self.problem:
