@@ -10,10 +10,10 @@ from pipeline.paths import ProjectPaths
 from pipeline.storage.ledger import Ledger, has_ledger
 
 
-def read_site_workers(paths: ProjectPaths) -> list[str]:
-    """The names; none before the first run. Raises LedgerError, InputError as `Ledger`."""
+def read_site_workers(paths: ProjectPaths) -> dict[str, str]:
+    """Their names, with the names of their sites. Raises LedgerError, InputError as `Ledger`."""
     if not has_ledger(paths.state):
-        return []
+        return {}
     site_of: dict[str, str] = {}
     with closing(Ledger(paths.state, read_only=True)) as ledger:
         for entry in ledger.entries_of_shares():
@@ -22,4 +22,4 @@ def read_site_workers(paths: ProjectPaths) -> list[str]:
                     site_of[worker] = site
                 case WorkerLeft(worker=worker):
                     site_of.pop(worker, None)
-    return [worker for worker, site in site_of.items() if site]
+    return {worker: site for worker, site in site_of.items() if site}

@@ -32,11 +32,11 @@ def project(tmp_path: Path) -> Path:
 
 def test_facts_tell_which_workers_are_on_sites(project: Path) -> None:
     """Whichever generation they belong to."""
-    assert read_site_workers(ProjectPaths(project)) == ["alice-0", "carol-0"]
+    assert read_site_workers(ProjectPaths(project)) == {"alice-0": "alice", "carol-0": "carol"}
 
 
 def test_project_that_was_never_run_has_none(tmp_path: Path) -> None:
-    assert read_site_workers(ProjectPaths(tmp_path)) == []
+    assert read_site_workers(ProjectPaths(tmp_path)) == {}
 
 
 def test_workers_on_sites_are_drained_and_restarted_like_others(project: Path) -> None:
