@@ -176,11 +176,11 @@ def explain_worker(farm: Farm, name: str, history: Sequence[DatedFact], live: Pr
     mine = [attempt for attempt in farm.attempts.values() if attempt.worker == name]
     counts = Counter(attempt.outcome for attempt in mine)
     ends = [f"{counts[outcome]} {outcome.replace('_', ' ')}" for outcome in Outcome if counts[outcome]]
-    reached = f"Its share is in epoch {worker.epoch}." if worker.epoch else "Its share was not reached yet."
+    epoch = f"Its share is in epoch {worker.epoch}. " if worker.epoch else ""
     is_observed = live is not None and state.word not in (UNKNOWN, LEFT, NOT_CONFIGURED)
     lines = [
         *_state(worker, state, is_played=live is not None),
-        f"{reached} In this generation it was given {counted(len(mine), 'attempt')}"
+        f"{epoch}In this generation it was given {counted(len(mine), 'attempt')}"
         + (f": {', '.join(ends)}." if ends else "."),
         *(_held(attempt, is_observed=is_observed) for attempt in worker.may_be_playing),
     ]
