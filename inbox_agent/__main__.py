@@ -163,7 +163,8 @@ def _run(args: argparse.Namespace, played: PlayedEvaluator, files: LocalFiles, s
         while not stop.is_set() and (pilot is None or pilot.is_wanted()):
             watcher.rearm()
             agent.wait(agent.step())
-        if not parent_ended.is_set():  # a host that ends takes back itself what its agents play
+        is_ended_by_host = parent_ended.is_set() and not args.host_elsewhere
+        if not is_ended_by_host:  # a host that ends takes back itself what its agents play
             agent.report_stop()
         if pilot is not None:
             pilot.leave()

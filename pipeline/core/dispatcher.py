@@ -24,7 +24,7 @@ from pipeline.core.rest import check_rest, rest_and_wake
 from pipeline.core.reuse import EarlierResults
 from pipeline.core.stragglers import copy_stragglers
 from pipeline.core.transaction import Transaction
-from pipeline.core.worker_requests import NO_REQUESTS, WorkerRequests, carry_out_requests
+from pipeline.core.worker_requests import NO_REQUESTS, WorkerRequests, carry_out_requests, return_queue
 
 
 def decide(
@@ -50,6 +50,8 @@ def decide(
         check_evaluator(tx, scan, deployments)
     for name in left:
         end_what_host_left(tx, farm.workers[name])
+    for scan in observation.scans:
+        return_queue(tx, scan)
     if observation.sweep:
         for worker in farm.workers.values() if farm.generation else ():
             check_rest(tx, worker)

@@ -79,5 +79,5 @@ def _mark_unfit(tx: Transaction, worker: Worker, seen: ObservedWorker, reason: s
     elif without_numbers(worker.reason) != without_numbers(reason):
         tx.add(WorkerUnfit(worker=worker.name, reason=reason))
     for attempt in list(worker.wanted.values()):
-        if attempt.id not in seen.claims and attempt.id not in seen.answers:
+        if not seen.may_be_playing(attempt.id):
             tx.withdraw(attempt, f"{worker.name} cannot play it")

@@ -7,7 +7,6 @@ See: law 5 of share_layout.md.
 """
 
 import enum
-import math
 from collections.abc import Set
 from dataclasses import dataclass, field
 
@@ -74,7 +73,6 @@ class ObservedWorker:
     handled: set[str] = field(default_factory=set)  #: results in `outbox/` that are processed
     answers: frozenset[str] = frozenset()  #: attempts with a result in `outbox/`, read or not
     claims: dict[str, float] = field(default_factory=dict)  #: attempt -> when its claim was first seen
-    claims_requested_at: float = -math.inf  #: request time of the scan that showed them
     drained_at: float = 0.0
     #: the first attempt in the queue of an idle worker, and whether it is delivered
     oldest_unclaimed: tuple[str, bool] | None = None
@@ -92,10 +90,9 @@ class ObservedWorker:
     woken_at: float | None = None  #: when its machine was woken, until its agent is seen alive
     power_due: PowerAction | None = None  #: decided, and not handed to the machine yet
 
-    @property
-    def shows_claims_since_drain(self) -> bool:
-        """Whether `claims` has what the agent had claimed when its worker was drained."""
-        return self.claims_requested_at >= self.drained_at
+    def may_be_playing(self, attempt: str) -> bool:
+        """Whether the last scan showed an attempt as claimed, or its result, which may still be read."""
+        return attempt in self.claims or attempt in self.answers
 
 
 class Observed:
@@ -139,7 +136,7 @@ class Observed:
         seen.round_trip_s += (trip_s - seen.round_trip_s) / min(seen.scans_measured, _SCANS_WEIGHED)
         if scan.full:  # only a full scan reads the `host.json` (law 4 of share_layout.md)
             seen.readable, seen.unknown = True, ""
-        seen.answers, seen.claims_requested_at = scan.answers, min(self.time, scan.requested_at)
+        seen.answers = scan.answers
         seen.handled &= scan.answers
         new_records = (scan.claims - seen.claims.keys()) | {
             result.attempt for result in scan.results if result.attempt not in seen.handled

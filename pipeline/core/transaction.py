@@ -196,7 +196,7 @@ class Transaction:
             if attempt is None or attempt.claimed_at is not None or not trial.is_held_back:
                 continue
             seen = self.observed.workers[attempt.worker]
-            if seen.readable and attempt.id not in seen.claims and attempt.id not in seen.answers:
+            if seen.readable and not seen.may_be_playing(attempt.id):
                 self.withdraw(attempt, "another trial of this genome failed and is tried again first")
 
     def _settle_failed(

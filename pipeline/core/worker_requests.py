@@ -20,6 +20,7 @@ from pipeline.core.facts import (
 )
 from pipeline.core.farm import Farm
 from pipeline.core.model import Worker, WorkerState
+from pipeline.core.observation import ShareScan
 from pipeline.core.observed import ObservedWorker
 from pipeline.core.recovery import useful_actions
 from pipeline.core.runs import withdrawals
@@ -87,10 +88,22 @@ def carry_out_requests(tx: Transaction, asked: WorkerRequests) -> None:
         if (worker.name in asked.drained) is not worker.drained:
             (_return if worker.drained else _drain)(tx, worker)
         seen = tx.observed.workers[worker.name]
-        if worker.drained and seen.shows_claims_since_drain:
-            _return_queue(tx, worker, seen)
         if worker.name in asked.restart and _has_looked(seen) and not restart_problem(worker, seen):
             _restart(tx, worker)
+
+
+def return_queue(tx: Transaction, scan: ShareScan) -> None:
+    """What a drained worker has not begun goes to others. Runs after `check_ownership` and `accept_results`.
+
+    Only a scan that was requested after the drain shows what the agent had begun: a busy share is scanned every few
+    seconds.
+    """
+    worker, seen = tx.farm.workers[scan.worker], tx.observed.workers[scan.worker]
+    if not (worker.drained and scan.full and tx.observed.is_open(worker)) or scan.requested_at < seen.drained_at:
+        return
+    for attempt in list(worker.wanted.values()):
+        if not seen.may_be_playing(attempt.id):
+            tx.withdraw(attempt, f"{worker.name} is drained")
 
 
 def restart_problem(worker: Worker, seen: ObservedWorker) -> str:
@@ -111,17 +124,10 @@ def _has_looked(seen: ObservedWorker) -> bool:
 
 
 def _drain(tx: Transaction, worker: Worker) -> None:
-    """A worker that is drained gets no more attempts. Which of its attempts it has begun, a later scan shows."""
+    """A worker that is drained gets no more attempts. Which of its attempts it has begun, the next scan shows."""
     tx.add(WorkerDrained(worker=worker.name))
     seen = tx.observed.workers[worker.name]
     seen.drained_at, seen.idle_since = tx.observed.time, None
-
-
-def _return_queue(tx: Transaction, worker: Worker, seen: ObservedWorker) -> None:
-    """What a drained worker has not begun goes to others."""
-    for attempt in list(worker.wanted.values()):
-        if attempt.id not in seen.claims and attempt.id not in seen.answers:
-            tx.withdraw(attempt, f"{worker.name} is drained")
 
 
 def _return(tx: Transaction, worker: Worker) -> None:

@@ -79,8 +79,8 @@ class PollSchedule:
         seen = observed.workers[worker.name]
         if not (seen.readable and seen.alive) or seen.loading_since is not None or _takes_evaluator(observed, seen):
             return 0.0
-        if worker.drained and not seen.shows_claims_since_drain:
-            return 0.0
+        if worker.drained and not all(map(seen.may_be_playing, worker.wanted)):
+            return 0.0  # a scan shows what it has begun, and the rest goes to others
         if share.notifies:
             return self._busy_s if worker.wanted or worker.left_published else self._idle_s
         return 0.0 if worker.wanted or worker.left_published or worker.given_up else self._idle_s

@@ -57,12 +57,14 @@ class RecordedBells:
     def __init__(self) -> None:
         self.notified: set[str] = set()
         self.sweeps = 0
+        self.on_sweep: Callable[[], object] = lambda: None
 
     def notify(self, worker: str) -> None:
         self.notified.add(worker)
 
     def request_sweep(self) -> None:
         self.sweeps += 1
+        self.on_sweep()
 
 
 class SiteHarness:

@@ -16,7 +16,7 @@ from pipeline import Evaluator, open_farm
 from pipeline.cli import main
 from pipeline.config import load_config
 from pipeline.contrib.dask import DaskSites
-from pipeline.core.facts import EpochRaised, WorkerJoined, WorkerLeft
+from pipeline.core.facts import EpochRaised, GenomeCharged, RecoveryStarted, WorkerJoined, WorkerLeft
 from pipeline.core.worker_requests import REJOINED, SITE_GONE
 from pipeline.diagnosis.sites import check_sites
 from pipeline.errors import ConfigError, HostError
@@ -258,6 +258,7 @@ def test_dask_worker_that_is_added_plays_a_part_of_the_open_generation(farm: Sit
 
     assert code == 0, text
     farm.assert_counted_once()
+    assert farm.facts(GenomeCharged) == []
     assert farm.played_by().keys() == {"alice-0", "bob-0"}
     joined = [WorkerJoined(worker="alice-0", site="alice"), WorkerJoined(worker="bob-0", site="bob")]
     assert farm.facts(WorkerJoined) == joined
@@ -289,6 +290,7 @@ def test_dask_worker_with_another_version_is_refused_and_the_farm_plays_on(farm:
     (warning,) = farm.warnings("site bob: genome-pipeline 0.0.1 is installed there, the host has ")
     assert warning.endswith("; install the same version; it is not used yet")
     assert {row["worker"] for row in farm.attempts()} == {"alice-0", "carol-0"}
+    assert farm.facts(RecoveryStarted) == []
 
 
 @pytest.mark.timeout(GROWTH_LIMIT_S)

@@ -43,7 +43,7 @@ def background() -> Iterator[list["subprocess.Popen[bytes]"]]:
 def test_page_leads_from_one_computer_to_a_cluster(
     tmp_path: Path, background: list["subprocess.Popen[bytes]"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All four workers exist, and each command says that all is well."""
+    """All four workers exist, each command says that all is well, and the run begins without a recovery action."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     made, processes, in_project = blocks("sh")
     (table,) = blocks("toml")
@@ -74,17 +74,17 @@ def test_page_leads_from_one_computer_to_a_cluster(
     for command in others:
         done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-        shown += done.stdout
+        shown += done.stdout + done.stderr
+    assert "restart_agent" not in shown
     assert {"alice-0", "alice-1", "bob-0", "bob-1"} <= set(re.findall(r"(?:alice|bob)-\d", shown))
 
 
 def test_program_of_the_page_plays_on_a_local_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it is printed."""
+    """As it is printed, with the game that is printed."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    (program,) = blocks("python")
+    game, program = blocks("python")
     (tmp_path / "program.py").write_text(program)
     (tmp_path / "my-project").mkdir()
-    game = "def play(genome, trial):\n    return float(genome.read_text())\n"
     (tmp_path / "my-project" / "my_game.py").write_text(game)
 
     done = subprocess.run(

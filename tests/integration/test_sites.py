@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from pipeline.machines.sites.site_server import folder_name
 from tests.harness import records
 from tests.harness.records import GENOME, attempt, sha256
 from tests.harness.site_harness import WORKER, SiteHarness
-from tests.harness.waiting import eventually
+from tests.harness.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.processes
 
@@ -299,6 +300,50 @@ def test_agent_is_started_and_its_end_is_reported(site: SiteHarness) -> None:
     site.server._sites[records.FARM]._agents._machines.power_off(WORKER)
 
     assert eventually(lambda: site.sites.status()[WORKER].state is MachineState.OFF)
+
+
+def test_agent_that_is_being_started_is_not_reported_as_ended(site: SiteHarness) -> None:
+    """Until the site has answered, its state is unknown."""
+    release = threading.Event()
+
+    def held(answer: object) -> object:
+        if threading.current_thread().name == f"agent-{WORKER}":
+            release.wait(PATIENCE_S)
+        return answer
+
+    site.open()
+    site.link.altered = held
+    site.site.act(MachineAction(WORKER, None))
+    status = site.sites.status()[WORKER]
+    assert (status.state, status.busy) == (MachineState.UNKNOWN, True)
+
+    release.set()
+    assert eventually(lambda: site.sites.status()[WORKER].state is not MachineState.UNKNOWN)
+    assert site.sites.status()[WORKER].state is MachineState.RUNNING
+
+
+def test_answer_that_comes_late_does_not_replace_a_newer_one(site: SiteHarness) -> None:
+    """An agent that was started meanwhile would seem to have ended."""
+    states: list[MachineState] = []
+    is_held, release = threading.Event(), threading.Event()
+
+    def held(answer: object) -> object:
+        if threading.current_thread().name == "site-alice" and not release.is_set():
+            is_held.set()
+            release.wait(PATIENCE_S)
+        return answer
+
+    site.open()
+    site.link.altered = held
+    assert is_held.wait(PATIENCE_S)
+    site.site.act(MachineAction(WORKER, None))
+    assert eventually(lambda: site.sites.status()[WORKER].state is MachineState.RUNNING)
+    site.bells.on_sweep = lambda: states.append(site.sites.status()[WORKER].state)
+    messages = len(site.link.messages)
+    release.set()
+
+    assert eventually(lambda: len(site.link.messages) > messages)
+    assert MachineState.OFF not in states
 
 
 def test_restore_of_an_earlier_host_is_not_reported(site: SiteHarness) -> None:

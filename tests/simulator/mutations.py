@@ -362,7 +362,7 @@ MUTATIONS = [
         "other trials of a failing genome stay queued",
         "when a trial fails, queued attempts at the others of its genome are withdrawn",
         "Transaction._withdraw_held_back",
-        "            if seen.readable and attempt.id not in seen.claims and attempt.id not in seen.answers:\n",
+        "            if seen.readable and not seen.may_be_playing(attempt.id):\n",
         "            if False:\n",
     ),
     Mutation(
@@ -559,9 +559,10 @@ MUTATIONS = [
     Mutation(
         "drain decided by an earlier scan",
         "a drained worker plays what it has begun",
-        "carry_out_requests",
-        "if worker.drained and seen.shows_claims_since_drain:",
-        "if worker.drained:",
+        "return_queue",
+        " or scan.requested_at < seen.drained_at:",
+        ":",
+        first_seed=19_601,
     ),
     Mutation(
         "drained worker recovered",

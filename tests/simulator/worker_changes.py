@@ -13,6 +13,7 @@ from tests.simulator.world import World
 AWAY_S = (1.0, 40.0)
 DRAINED_S = (2.0, 40.0)
 BY_REQUEST = "asked for by the user"
+HIDES_CLAIMS = ("stale listing", "revert: share")  #: after these a share does not show what its agent plays
 
 
 class WorkerChanges:
@@ -102,7 +103,7 @@ class ChangesChecker:
                 self._away.discard(worker)
             case "worker_drained":
                 self._drained.add(worker)
-                self._played_when_drained |= self._playing()
+                self._played_when_drained |= {a for a in self._playing() if self._held.get(a) == worker}
             case "worker_returned":
                 self._drained.discard(worker)
             case "worker_left":
@@ -123,7 +124,7 @@ class ChangesChecker:
 
     def _is_played_game_drained(self, fact: dict[str, Any]) -> bool:
         by_drain = fact.get("reason", "").endswith("is drained")
-        is_shown = not self._world.fired["stale listing"]  # otherwise a scan may show a share as it was before
+        is_shown = not any(self._world.fired[kind] for kind in HIDES_CLAIMS)
         return by_drain and is_shown and fact["attempt"] in self._played_when_drained & self._playing()
 
     def _state_of(self, worker: str) -> str:

@@ -1,16 +1,20 @@
-"""Agents that a killed process has left behind: they are killed before new ones play the same shares."""
+"""Agents that a killed process has left behind: they end before new ones play the same shares."""
 
 import contextlib
 import os
 import signal
 import sys
+import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 
 from inbox_agent.system.file_lock import holder_of
 
+#: For agents to end by themselves, longer than they allow themselves: what they play is charged to no genome then.
+LEAVE_LIMIT_S = 6.0
 END_LIMIT_S = 5.0  #: for a killed agent to end
 _LOOK_INTERVAL_S = 0.05
 
@@ -19,14 +23,23 @@ class AgentStays(Exception):
     """An agent of another process cannot be ended."""
 
 
-def end_leftover(lock: Path) -> None:
-    """Kills the agent that holds the lock of an agent's state folder; returns when it is free.
+def end_leftovers(locks: Sequence[Path]) -> None:
+    """Returns when the locks of these agents' state folders are free.
 
-    An agent ends by itself when its parent has ended, unless it hangs. What it plays is reported by the next one.
+    An agent ends by itself when its parent has ended, and reports what it played. One that hangs is killed.
 
     Raises:
-        AgentStays: it does not end, or the process is another user's.
+        AgentStays: one does not end, or the process is another user's.
     """
+    deadline, pause = time.monotonic() + LEAVE_LIMIT_S, threading.Event()
+    while any(holder_of(lock) for lock in locks) and time.monotonic() < deadline:
+        pause.wait(_LOOK_INTERVAL_S)
+    for lock in locks:
+        _end(lock)
+
+
+def _end(lock: Path) -> None:
+    """Kills the agent that holds the lock, if there is one."""
     deadline = time.monotonic() + END_LIMIT_S
     while (holder := holder_of(lock)) is not None:
         if time.monotonic() > deadline or not holder.isdecimal():

@@ -61,6 +61,7 @@ RETRY_MIN_S, RETRY_MAX_S = 0.25, 5.0  #: before a site that is unknown is called
 _ALONG_BYTES_MAX = CHUNK_BYTES  #: genomes that travel with the request; larger ones go before it, in parts
 _TRIES_MAX = 3  #: of one request, while the site lacks contents
 _NOT_OPEN = "it was not reached yet"
+_ACTION_UNDER_WAY = "an action on its agent is under way"
 
 A = TypeVar("A", bound=Answer)
 
@@ -246,21 +247,25 @@ class RemoteSite:
     def _open(self) -> None:
         opened = self._ask(self._settings, OPEN_LIMIT_S, SiteOpened)
         self._held.clear()  # it may be another process, whose disk was emptied
-        self._changes = -1  # so that the first answer comes at once
-        self._watch(0.0)
         with self._lock:
             self._openings += 1
+            self._changes = -1  # so that the first answer comes at once
+        self._watch(0.0)
+        with self._lock:
             self._problem = ""
         place = f"{clean(opened.host_name, 100)}, {clean(opened.folder, 200)}"
         log.info("site %s: open, on %s, with Python %s", self.name, place, clean(opened.python, 20))
         self._ring_all()
 
     def _watch(self, timeout_s: float) -> None:
+        opening = self._openings
         message = AwaitChanges(farm=self._settings.farm, after=self._changes, timeout_s=timeout_s)
         watched = self._ask(message, timeout_s + self._limit_s, SiteChanges)
         if {*watched.machines} != {*self.workers} or not watched.results <= {*self.workers}:
             raise AnswerError("it has answered about workers that are not its own")
         with self._lock:
+            if opening != self._openings or watched.changes < self._changes:
+                return  # a later answer came first: two threads watch while an action is under way
             before, self._machines = self._machines, watched.machines
             self._changes = watched.changes
             self._note_restores(watched.restores)
@@ -310,8 +315,9 @@ class RemoteSite:
         if self._problem or seen is None:
             note = f"site {self.name}: {self._problem or _NOT_OPEN}"
             return MachineStatus(MachineState.UNKNOWN, LOCAL_ACTIONS, note)
-        busy, note = worker in self._busy, clean(seen.note, 300)
-        return MachineStatus(seen.state, LOCAL_ACTIONS, note, reverted=reverted, busy=busy)
+        if worker in self._busy:  # it would seem to have ended until its start is seen
+            return MachineStatus(MachineState.UNKNOWN, LOCAL_ACTIONS, _ACTION_UNDER_WAY, reverted=reverted, busy=True)
+        return MachineStatus(seen.state, LOCAL_ACTIONS, clean(seen.note, 300), reverted=reverted)
 
     def _act(self, action: MachineAction) -> None:
         worker, what = action.worker, action.recovery or "start"

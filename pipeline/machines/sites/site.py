@@ -24,7 +24,7 @@ from pipeline.core.facts import RecoveryAction
 from pipeline.core.requests import MachineAction, ScanRequest, ShareAction
 from pipeline.machines.local_workers import AgentProcesses, LocalWorkers
 from pipeline.machines.sites.content_store import ContentStore
-from pipeline.machines.sites.leftover_agents import end_leftover
+from pipeline.machines.sites.leftover_agents import end_leftovers
 from pipeline.machines.sites.messages import (
     CHUNK_BYTES,
     Answer,
@@ -73,8 +73,7 @@ class Site:
         with contextlib.ExitStack() as opening:
             opening.callback(FileLock(self._paths.lock).release)
             project = self._paths.project
-            for name in settings.workers:
-                end_leftover(project.agent_state(name) / LOCK)
+            end_leftovers([project.agent_state(name) / LOCK for name in settings.workers])
             self._store = ContentStore(self._paths.store)
             shutil.rmtree(project.incoming, ignore_errors=True)
             self._agents = LocalWorkers(_agents(settings), project, folder, on_exit=self._note_change)

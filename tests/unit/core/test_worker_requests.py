@@ -56,7 +56,7 @@ def test_drained_worker_plays_on_and_its_queue_goes_to_others() -> None:
     playing = core.claim("w0")
     (queued,) = core.farm.workers["w0"].wanted.keys() - {playing}
     core.requests = drained("w0")
-    facts = core.tick()
+    facts = core.tick() + core.tick()
 
     assert facts_of(facts, f.WorkerDrained) == [f.WorkerDrained(worker="w0")]
     assert core.farm.attempts[queued].outcome is Outcome.WITHDRAWN

@@ -222,7 +222,7 @@ def test_drained_worker_is_explained_without_contradiction() -> None:
     """It plays what it has begun, and nothing else."""
     core = playing()
     core.requests = WorkerRequests(drained={"w0"})
-    core.tick()
+    core.run(2)
     draining = Shown(core)
     assert "w0: draining, epoch 1, holds 1" in draining.status()
     assert draining.explained()[0] == (
