@@ -1,6 +1,7 @@
 """Explanations of a genome, an attempt or a worker: history, current state, what must happen next. Pure.
 
-Built from facts alone. A test checks that every outcome, settlement, pending reason and worker state has a text here.
+Built from facts, and from what a running host says of its workers. A test checks that every outcome, settlement,
+pending reason and worker state has a text here.
 """
 
 import time
@@ -203,6 +204,8 @@ def _state(worker: Worker, shown: ShownState, *, is_played: bool) -> Iterator[st
     if not is_played and shown.word in ("ready", UNKNOWN):
         following = "no host is playing this generation, this is how the last one left it"
     yield f"{worker.name} {state}{why}; {following}."
+    if worker.drained and worker.state is WorkerState.OUT and shown.word == worker.state:
+        yield "It {}: {}.".format(*SHOWN_STATES["drained"]).format(worker=worker.name)
 
 
 def _held(attempt: Attempt, *, is_observed: bool) -> str:

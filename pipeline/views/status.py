@@ -51,9 +51,10 @@ def _counts(farm: Farm) -> list[str]:
 def _worker(worker: Worker, states: WorkerStates) -> str:
     state, held = states.of(worker.name), worker.may_be_playing
     given_up = sum(attempt.outcome is Outcome.LOST for attempt in held)
+    was = "was" if given_up == 1 else "were"
     return (
         f"{worker.name}: {state.word}, epoch {worker.epoch}, holds {len(held) - given_up}"
-        + (f" and may still play {given_up} given up" if given_up else "")
+        + (f" and may still play {given_up} that {was} given up" if given_up else "")
         + (f"; {state.why}" if state.why else "")
     )
 

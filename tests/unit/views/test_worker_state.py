@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from pipeline.core.facts import DatedFact
+from pipeline.core.facts import DatedFact, WorkerOut
 from pipeline.core.worker_requests import WorkerRequests
 from pipeline.ui.terminal import plain_line
 from pipeline.views.explain import explain_attempt, explain_genome, explain_worker
@@ -127,9 +127,7 @@ def test_finished_run_tells_of_what_was_given_up_on_an_unknown_worker() -> None:
     shown = Shown(core, played=False)
 
     (line,) = [line for line in shown.status() if line.startswith("w0: ")]
-    assert line.startswith(
-        "w0: unknown, epoch 1, holds 0 and may still play 2 given up; the share could not be read for"
-    )
+    assert line.startswith("w0: unknown, epoch 1, holds 0 and may still play 2 that were given up; the share could not")
     assert (shown.row().state, shown.row().genome) == ("unknown", "")
     assert shown.on_page()[0] == "unknown"
     first, _, *rest = shown.explained()
@@ -236,6 +234,19 @@ def test_drained_worker_is_explained_without_contradiction() -> None:
     assert drained.explained()[0] == "w0 is drained: it gets no more work until `pipeline worker return w0`."
     assert "ready" not in "\n".join(drained.explained())
     assert drained.on_page() == ("drained", "")
+
+
+def test_drained_worker_that_is_out_is_both() -> None:
+    """The next run finds it drained."""
+    core = playing()
+    core.requests = WorkerRequests(drained={"w0"})
+    core.run(2)
+    core.record(WorkerOut(worker="w0", reason="gone"))
+
+    assert Shown(core).explained()[:2] == [
+        "w0 is out for this run: gone; correct what is wrong and run the same command again: it starts fresh.",
+        "It is drained: it gets no more work until `pipeline worker return w0`.",
+    ]
 
 
 def test_drained_worker_that_is_unknown_is_both() -> None:
