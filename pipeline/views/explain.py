@@ -126,7 +126,7 @@ SHOWN_STATES: dict[str, tuple[str, str]] = {
     AWAITED: ("is awaited", "it gets work once its share can be read and its agent sends heartbeats"),
     LOADING: ("is loading", "it gets work once its agent has loaded the evaluator"),
     LEFT: ("has left", "it gets no more work"),
-    NOT_CONFIGURED: ("is not configured any more", "no host gives it work"),
+    NOT_CONFIGURED: ("is not in the configuration", "only a program that names it gives it work"),
 }
 ALL_KNOWN: Mapping[str, str] = {}
 

@@ -14,7 +14,7 @@ from pipeline.views.results import evaluator_text, summary
 from pipeline.views.worker_state import LEFT, NOT_CONFIGURED, WorkerStates
 
 OPEN_SHOWN_MAX = 10
-ABSENT = {UNKNOWN: "is unknown", LEFT: "has left", NOT_CONFIGURED: "is not configured any more"}
+ABSENT = {UNKNOWN: "is unknown", LEFT: "has left", NOT_CONFIGURED: "is not in the configuration"}
 _COUNTED = ("submitted", "completed", "failed", "open", "lost", "duplicated")
 
 

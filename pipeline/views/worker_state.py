@@ -37,8 +37,13 @@ class WorkerStates:
                 self._left.pop(one.fact.worker, None)
 
     def current(self) -> list[Worker]:
-        """The workers that the farm has now, sorted by name."""
-        return [self.find(name) for name in sorted(self._rows) if name not in self._left]
+        """The workers that the farm has now, sorted by name.
+
+        Without a host, also those that were given attempts and are not in the configuration: a program may have named
+        them.
+        """
+        played = set() if self._is_live else self._farm.counts.workers
+        return [self.find(name) for name in sorted(self._rows.keys() | played) if name not in self._left]
 
     def knows(self, name: str) -> bool:
         """Whether the farm has or had a worker of that name."""
@@ -53,10 +58,10 @@ class WorkerStates:
         if (left := self._left.get(name)) is not None:
             return left
         worker, row = self.find(name), self._rows.get(name)
+        if word := state_in_ledger(worker):
+            return ShownState(word, worker.reason or (row.problem if row is not None else ""))
         if row is None:
             return ShownState(NOT_CONFIGURED)
-        if word := state_in_ledger(worker):
-            return ShownState(word, worker.reason or row.problem)
         return ShownState(row.state if row.state in (UNKNOWN, AWAITED, LOADING) else "ready", row.problem)
 
     def unknown(self) -> dict[str, str]:

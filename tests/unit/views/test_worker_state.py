@@ -194,16 +194,16 @@ def test_departure_counts_although_the_words_of_the_host_are_older() -> None:
     assert shown.explained()[0].startswith("w0 has left")
 
 
-def test_worker_that_is_no_longer_configured_is_not_listed() -> None:
-    """It was removed while no host ran, so no fact tells of it."""
+def test_worker_that_played_is_listed_although_it_is_not_configured() -> None:
+    """A program named it, or it was removed while no host ran: no fact tells which."""
     core = playing()
     core.farm.retire_all_but(["w1"])
     shown = Shown(core, played=False)
 
-    assert shown.listed() == ["w1"]
-    assert shown.explained()[0] == "w0 is not configured any more; no host gives it work."
+    assert shown.listed() == ["w0", "w1"]
+    assert shown.explained()[0] == "w0 is not in the configuration; only a program that names it gives it work."
     assert shown.on_page() == ("not configured", "")
-    assert any("was played on w0, which is not configured any more, as" in line for line in shown.status())
+    assert any("was played on w0, which is not in the configuration, as" in line for line in shown.status())
 
 
 def test_workers_of_a_program_are_listed_while_it_plays() -> None:
