@@ -138,8 +138,8 @@ def show_status(gen: str | None, root: Path, remote: RemotePlace | None) -> int:
         return ExitCode.OK
     with ProjectReader(root) as reader:
         generation = reader.choose(number)
-        live = reader.progress(generation) if reader.is_playing(generation) else None
-        click.echo(status_text(reader.farm(generation), reader.last_at(), live))
+        farm, live = reader.farm(generation), reader.live(generation)
+        click.echo(status_text(farm, reader.last_at(), live, reader.history(generation)))
     click.echo(f"disk: {project_use(ProjectPaths(root), DISK_LOOK_S)}")
     return ExitCode.OK
 

@@ -34,14 +34,19 @@ def worker_commands() -> None:
 @worker_commands.command("list")
 @root_option
 def list_workers(root: Path) -> int:
-    """List the workers: where each is configured, its share, and whether it is drained."""
-    config, drained = load_config(root, check=False), WorkerControl(root).drained()
+    """List the workers: where each is configured, its share, and whether it is drained.
+
+    The workers on sites are those that the project had when it was played last.
+    """
+    config, control = load_config(root, check=False), WorkerControl(root)
+    drained = control.drained()
     described = ProjectPaths(root).workers
     rows = [(name, "[local]", "", _drained(name in drained)) for name in config.local_names()]
     for table in config.worker:
         path = described / f"{table.name}.toml"
         where = f"{described.name}/{path.name}" if path.is_file() else "[[worker]]"
         rows.append((table.name, where, table.place, _drained(table.name in drained)))
+    rows += [(name, f"site {site}", "", _drained(name in drained)) for name, site in control.site_of().items()]
     click.echo(format_table([("worker", "configured in", "share", "drained"), *rows]) if rows else "there are none yet")
     return ExitCode.OK
 
@@ -105,12 +110,14 @@ def return_worker(name: str, root: Path) -> int:
 @_worker_argument
 @root_option
 def restart_worker(name: str, root: Path) -> int:
-    """Restart a worker's machine, or the agent of a local one. What it plays goes to others; nothing is blamed for it.
+    """Restart a worker's machine, or its agent on this computer or on a site.
 
-    Exit codes: 0 asked for; 2 there is no such worker, or it has no machine.
+    What it plays goes to others; nothing is blamed for it.
+
+    Exit codes: 0 asked for; 2 there is no such worker, or nothing of it can be restarted from here.
     """
-    WorkerControl(root).restart(name)
-    click.echo(f"the machine of {name} will be restarted; `pipeline explain {name}` says what came of it")
+    what = WorkerControl(root).restart(name)
+    click.echo(f"the {what} of {name} will be restarted; `pipeline explain {name}` says what came of it")
     return ExitCode.OK
 
 
@@ -121,7 +128,7 @@ def restart_worker(name: str, root: Path) -> int:
 def remove_worker(name: str, now: bool, root: Path) -> int:
     """Remove a worker that was added; it finishes its game first.
 
-    Exit codes: 0 removed; 2 there is no such worker, or it stands in pipeline.toml.
+    Exit codes: 0 removed; 2 there is no such worker, or it stands in pipeline.toml or belongs to a site.
     """
     control = WorkerControl(root)
     control.refuse_to_remove(name)

@@ -257,7 +257,7 @@ class FarmOperations(ReadOperations, Protocol):
         """Gives a drained worker attempts again."""
 
     def restart_worker(self, name: str) -> WorkerStatus:
-        """Restarts a worker's machine, or the agent of a local one. Raises ConflictError: it has no machine."""
+        """Restarts a worker's machine, or its agent on this computer or a site. Raises ConflictError: neither."""
 
     def reopen_failed(self, number: int) -> GenerationStatus:
         """Plays the failed genomes of a finished generation once more. Raises ConflictError: another one is played."""

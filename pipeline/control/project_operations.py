@@ -285,7 +285,7 @@ class ProjectOperations:
         return self._reading.worker(name)
 
     def restart_worker(self, name: str) -> WorkerStatus:
-        """Restarts a worker's machine, or the agent of a local one. Raises ConflictError: it has no machine."""
+        """Restarts a worker's machine, or its agent on this computer or a site. Raises ConflictError: neither."""
         with self._change():
             self._workers.restart(name)
         return self._reading.worker(name)

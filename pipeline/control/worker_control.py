@@ -30,6 +30,10 @@ class WorkerControl:
         """The workers that are drained, or being drained."""
         return self._requests.drained()
 
+    def site_of(self) -> dict[str, str]:
+        """The workers on sites, and their sites. Raises LedgerError."""
+        return read_site_workers(self._paths)
+
     def drain(self, name: str) -> None:
         """Has a worker get no more work; it finishes its game. Raises NotFoundError."""
         self._configured(name)
@@ -40,17 +44,18 @@ class WorkerControl:
         self._configured(name)
         self._requests.give_back(name)
 
-    def restart(self, name: str) -> None:
-        """Has the machine of a worker restarted, or the agent of a local one.
+    def restart(self, name: str) -> str:
+        """Has the machine of a worker restarted, or its agent on this computer or on a site; returns which.
 
         Raises:
             NotFoundError: there is no such worker. ConflictError: it has no machine.
         """
         config = self._configured(name)
-        with_machine = (*config.local_names(), *config.machine_of())
-        if name not in with_machine and name not in read_site_workers(self._paths):
+        has_machine = name in config.machine_of()
+        if not has_machine and name not in config.local_names() and name not in self.site_of():
             raise ConflictError(f"{name} has no machine that could be restarted from here; restart its agent there")
         self._requests.ask_restart(name)
+        return "machine" if has_machine else "agent"
 
     def add(self, name: str, table: Mapping[str, str | int | bool]) -> Path:
         """Adds a worker; returns the file that describes it. `table` has keys of a `[[worker]]`.
@@ -78,11 +83,13 @@ class WorkerControl:
         return path
 
     def refuse_to_remove(self, name: str) -> None:
-        """Raises NotFoundError: there is no such worker. ConflictError: it stands in `pipeline.toml`."""
+        """Raises NotFoundError: there is no such worker. ConflictError: it was not added, or is on a site."""
         config = self._configured(name)
         if not self._path(name).is_file():
+            if name not in config.worker_names():
+                site = self.site_of().get(name, "")
+                raise ConflictError(f"{name} belongs to site {site}: drain it, and end the Dask worker {site}")
             where = "[local] workers" if name in config.local_names() else "a [[worker]] table"
-            where = where if name in config.worker_names() else "[sites], or belongs to a site"
             raise ConflictError(f"{name} stands in {where} of pipeline.toml; take it out there, or drain it")
 
     def remove(self, name: str) -> None:
@@ -96,7 +103,7 @@ class WorkerControl:
         return self._paths.workers / f"{name}{SUFFIX}"
 
     def _names(self, config: Config) -> list[str]:
-        return [*config.worker_names(), *read_site_workers(self._paths)]
+        return [*config.worker_names(), *self.site_of()]
 
     def _configured(self, name: str) -> Config:
         config = load_config(self._root, check=False)

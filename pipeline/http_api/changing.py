@@ -114,7 +114,7 @@ async def return_worker(call: ApiCall) -> Response:
 
 
 async def restart_worker(call: ApiCall) -> Response:
-    """Restarts a worker's machine, or the agent of a local one. What it plays is played again by another."""
+    """Restarts a worker's machine, or its agent on this computer or on a site. Another one plays its game again."""
     worker = call.worker_name()
     await _no_body(call)
     return call.answer(await call.change(lambda: call.control.restart_worker(worker)), 202)

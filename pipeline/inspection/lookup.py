@@ -6,6 +6,7 @@ from pipeline.errors import InputError
 from pipeline.inspection.project_reader import ProjectReader
 from pipeline.paths import GENERATION_FOLDER
 from pipeline.views.explain import explain_attempt, explain_genome, explain_worker
+from pipeline.views.worker_state import WorkerStates
 
 SUGGESTED_MAX = 5
 
@@ -22,16 +23,17 @@ def explain(reader: ProjectReader, what: str, generation: int | None) -> str:
     if generation is None:
         generation = _generation_of(reader, folder, names[1])
     chosen = reader.choose(generation)
-    farm, playing = reader.farm(chosen), reader.is_playing(chosen)
-    depth = reader.config.queue_depths()
+    farm, live = reader.farm(chosen), reader.live(chosen)
+    playing, states = live is not None, WorkerStates(farm, reader.history(chosen), live)
+    depth, unknown = reader.config.queue_depths(), states.unknown()
     for name in names:
         if name in farm.attempts:
-            return "\n".join(explain_attempt(farm, farm.attempts[name], depth, playing=playing))
+            return "\n".join(explain_attempt(farm, farm.attempts[name], depth, playing=playing, unknown=unknown))
         for genome in farm.genomes:
             if genome.name == name:
-                return "\n".join(explain_genome(farm, genome, depth, playing=playing))
-        if name in farm.workers or name in farm.retired:
-            return "\n".join(explain_worker(farm, name, reader.history(chosen)))
+                return "\n".join(explain_genome(farm, genome, depth, playing=playing, unknown=unknown))
+        if states.knows(name):
+            return "\n".join(explain_worker(farm, name, reader.history(chosen), live))
     raise InputError(f"{what}: no genome, attempt or worker of generation {chosen}{_suggestion(farm, names[1])}")
 
 

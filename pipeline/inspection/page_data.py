@@ -37,7 +37,7 @@ def page_data(
                 reader.history(generation),
                 depth,
                 direction=direction,
-                playing=reader.is_playing(generation),
+                live=reader.live(generation),
             )
             for generation in chosen
         },

@@ -121,7 +121,8 @@ class ProjectReader:
 
     def is_playing(self, generation: int) -> bool:
         """Whether a host is running that generation."""
-        return self._live(generation) is not None
+        live = self._live_progress()
+        return live is not None and live.generation == generation
 
     def playing(self) -> int | None:
         """The generation that a host is running; None if none is."""
@@ -133,13 +134,18 @@ class ProjectReader:
 
         Without history, earlier generations are not read.
         """
-        farm = self.farm(generation)
-        live = self._live(generation) if not farm.finished else None  # the file is older than the last fact
-        if live is not None:
+        if (live := self.live(generation)) is not None:
             return live
         if with_history:
             self._read_fitness_before(generation)
-        return measure_progress(farm, None, time.time(), self._fitness)
+        return measure_progress(self.farm(generation), None, time.time(), self._fitness)
+
+    def live(self, generation: int) -> Progress | None:
+        """What the host says that is running that generation; None if none is, or it is finished."""
+        if self.farm(generation).finished:
+            return None  # the file is older than the last fact
+        live = self._live_progress()
+        return live if live is not None and live.generation == generation else None
 
     def _read(self, generation: int) -> "_LoadedGeneration":
         """Loads a generation, or applies the facts that are new since the last call."""
@@ -204,10 +210,6 @@ class ProjectReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _live(self, generation: int) -> Progress | None:
-        live = self._live_progress()
-        return live if live is not None and live.generation == generation else None
 
     def _live_progress(self) -> Progress | None:
         live = read_live_status(self._state)

@@ -201,7 +201,7 @@ def control_tools(operations: FarmOperations) -> Sequence[OperationTool]:
         "reopen": "Plays the failed genomes of a finished generation once more.",
         "drain": "Gives a worker no more work within seconds; it finishes its game, and its machine is left alone.",
         "return": "Gives a drained worker work again within seconds.",
-        "restart": "Restarts a worker's machine, or a local agent; what it plays is played again by another worker.",
+        "restart": "Restarts a worker's machine, or its agent here or on a site; another worker plays its game again.",
     }
     number, status = args.GenerationArguments, GenerationStatus
     submit, cancel, worker = args.SubmitArguments, args.CancelArguments, args.WorkerArguments

@@ -20,7 +20,7 @@ from pipeline.views.progress import Progress, WorkerRow
 WIDE, VERY_WIDE = 120, 160
 SHORT_S = 1.0  #: a shorter game is over before a display can show how long it has been running
 NOT_KNOWN = "–"
-ABNORMAL = ("awaited", "loading", "recovering", "quarantined", "unfit", "out")
+ABNORMAL = ("awaited", "loading", "unknown", "recovering", "quarantined", "unfit", "out")
 _PROBLEMS_MAX = 3
 _NAME_CELLS_MAX = 20  #: of a worker's name
 _WORKERS_MIN = 4  #: lines: an empty one, the headings, a worker, how many more there are
@@ -34,6 +34,7 @@ _STYLES = {
     "draining": "cyan",
     "drained": "cyan",
     "loading": "dim",
+    "unknown": "yellow",
     "recovering": "yellow",
     "quarantined": "yellow",
     "unfit": "red",

@@ -1,21 +1,24 @@
 """Explanations of a genome, an attempt or a worker: history, current state, what must happen next. Pure.
 
-Built from facts alone. A test checks that every outcome, settlement, pending reason and worker state has a text here.
+Built from facts, and from what a running host says of its workers. A test checks that every outcome, settlement,
+pending reason and worker state has a text here.
 """
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from inbox_agent.protocol.layout import Outcome, clean
 from pipeline.core import facts as f
 from pipeline.core.facts import DatedFact, RecoveryAction, Settlement
 from pipeline.core.farm import Farm
-from pipeline.core.model import BLAMES_GENOME, LOSSES, Attempt, Genome, Trial, TrialState, WorkerState
+from pipeline.core.model import BLAMES_GENOME, LOSSES, Attempt, Genome, Trial, TrialState, Worker, WorkerState
 from pipeline.core.pending import PendingReason, pending_reason
-from pipeline.views.fact_text import describe, duration
+from pipeline.views.fact_text import counted, describe, duration
 from pipeline.views.game_times import game_times
+from pipeline.views.progress import AWAITED, LOADING, UNKNOWN, Progress
 from pipeline.views.results import genome_status, played_by
+from pipeline.views.worker_state import LEFT, NOT_CONFIGURED, ShownState, WorkerStates
 
 OUTCOMES: dict[Outcome, str] = {
     Outcome.COMPLETED: "it was played to its end",
@@ -109,6 +112,24 @@ WORKERS: dict[WorkerState, tuple[str, str]] = {
     WorkerState.OUT: ("is out for this run", "correct what is wrong and run the same command again: it starts fresh"),
 }
 
+#: The same for what is said of a worker beside its state.
+SHOWN_STATES: dict[str, tuple[str, str]] = {
+    "draining": (
+        "is being drained",
+        "it plays what it has begun, and gets no more work until `pipeline worker return {worker}`",
+    ),
+    "drained": ("is drained", "it gets no more work until `pipeline worker return {worker}`"),
+    UNKNOWN: (
+        "is unknown",
+        "it gets no work until its share can be read, and what it holds is given to others after `silence_limit_s`",
+    ),
+    AWAITED: ("is awaited", "it gets work once its share can be read and its agent sends heartbeats"),
+    LOADING: ("is loading", "it gets work once its agent has loaded the evaluator"),
+    LEFT: ("has left", "it gets no more work"),
+    NOT_CONFIGURED: ("is not in the configuration", "only a program that names it gives it work"),
+}
+ALL_KNOWN: Mapping[str, str] = {}
+
 RECOVERY_ACTIONS: dict[RecoveryAction, str] = {
     RecoveryAction.RESTART_AGENT: "its agent was restarted",
     RecoveryAction.REBOOT: "its machine was shut down and started",
@@ -117,47 +138,84 @@ RECOVERY_ACTIONS: dict[RecoveryAction, str] = {
 }
 
 
-def explain_genome(farm: Farm, genome: Genome, depth: Mapping[str, int], *, playing: bool) -> list[str]:
-    """Explains a genome, trial by trial. A reason that several attempts have is given once."""
+def explain_genome(
+    farm: Farm, genome: Genome, depth: Mapping[str, int], *, playing: bool, unknown: Mapping[str, str] = ALL_KNOWN
+) -> list[str]:
+    """Explains a genome, trial by trial. A reason that several attempts have is given once.
+
+    `unknown` has the workers that the running host cannot observe, and why.
+    """
     lines, given = [_headline(genome), *_params(genome)], _GivenReasons()
     for attempt in genome.charges:
         why = "it was being played there" if _has_begun(attempt) else "nothing else was in that worker's queue"
         lines.append(f"It is charged with the loss of {attempt.id} on {attempt.worker}: {why}.")
     for trial in genome.trials:
-        lines += ["", *_conclusion(farm, trial, depth, given, playing=playing)]
+        lines += ["", *_conclusion(farm, trial, depth, given, playing=playing, unknown=unknown)]
         lines += [f"  {_attempt(attempt, given)}" for attempt in trial.attempts]
     return lines
 
 
-def explain_attempt(farm: Farm, attempt: Attempt, depth: Mapping[str, int], *, playing: bool) -> list[str]:
-    """Explains an attempt and the state of its trial."""
+def explain_attempt(
+    farm: Farm, attempt: Attempt, depth: Mapping[str, int], *, playing: bool, unknown: Mapping[str, str] = ALL_KNOWN
+) -> list[str]:
+    """Explains an attempt and the state of its trial. `unknown` as of `explain_genome`."""
     trial, given = attempt.trial, _GivenReasons()
     lines = [f"{attempt.id} is {_try(attempt)} of {_name(trial.genome)}.", _attempt(attempt, given)]
     others = [other.id for other in trial.attempts if other is not attempt]
     if others:
         lines.append(f"The trial was tried as {', '.join(others)} as well.")
-    return [*lines, "", *_conclusion(farm, trial, depth, given, playing=playing)]
+    return [*lines, "", *_conclusion(farm, trial, depth, given, playing=playing, unknown=unknown)]
 
 
-def explain_worker(farm: Farm, name: str, history: Iterable[DatedFact]) -> list[str]:
-    """Explains a worker: its state, its attempts, and what happened to it when."""
-    worker = farm.worker(name)
+def explain_worker(farm: Farm, name: str, history: Sequence[DatedFact], live: Progress | None = None) -> list[str]:
+    """Explains a worker: its state, its attempts, and what happened to it when.
+
+    `live` is what the running host says of the workers; None if none runs.
+    """
+    states = WorkerStates(farm, history, live)
+    worker, state = states.find(name), states.of(name)
     mine = [attempt for attempt in farm.attempts.values() if attempt.worker == name]
     counts = Counter(attempt.outcome for attempt in mine)
     ends = [f"{counts[outcome]} {outcome.replace('_', ' ')}" for outcome in Outcome if counts[outcome]]
-    state, following = WORKERS[worker.state]
-    why = f": {clean(worker.reason, REASON_CHARS_MAX)}" if worker.reason else ""
+    epoch = f"Its share is in epoch {worker.epoch}. " if worker.epoch else ""
+    is_observed = live is not None and state.word not in (UNKNOWN, LEFT, NOT_CONFIGURED)
     lines = [
-        f"{name} {state}{why}; {following}.",
-        *(["It is drained: it gets no more work until `pipeline worker return`."] if worker.drained else []),
-        f"Its share is in epoch {worker.epoch}. In this generation it was given {len(mine)} attempts"
+        *_state(worker, state, is_played=live is not None),
+        f"{epoch}In this generation it was given {counted(len(mine), 'attempt')}"
         + (f": {', '.join(ends)}." if ends else "."),
+        *(_held(attempt, is_observed=is_observed) for attempt in worker.may_be_playing),
     ]
-    for attempt in worker.may_be_playing:
-        doing = "plays" if attempt.claimed_at is not None else "has in its queue"
-        lines.append(f"It {doing} trial {attempt.trial.number} of {_name(attempt.trial.genome)} as {attempt.id}.")
     happened = list(_happened(farm, name, history))
     return [*lines, "", *(happened or ["Nothing else happened to it."])]
+
+
+def _state(worker: Worker, shown: ShownState, *, is_played: bool) -> Iterator[str]:
+    """The state of a worker and what follows; of a drained one also what is wrong with it."""
+    state, following = SHOWN_STATES.get(shown.word) or WORKERS[worker.state]
+    why = f": {clean(shown.why, REASON_CHARS_MAX)}" if shown.why else ""
+    if shown.word in ("draining", "drained"):
+        yield f"{worker.name} {state}: {following.format(worker=worker.name)}."
+        if why:
+            other = WORKERS[worker.state][0] if worker.state is not WorkerState.READY else "has a problem"
+            yield f"It {other}{why}."
+        return
+    if shown.since is not None:
+        state += time.strftime(" on %Y-%m-%d at %H:%M:%S", time.localtime(shown.since))
+    if not is_played and shown.word in ("ready", UNKNOWN):
+        following = "no host is playing this generation, this is how the last one left it"
+    yield f"{worker.name} {state}{why}; {following}."
+    if worker.drained and worker.state is WorkerState.OUT and shown.word == worker.state:
+        yield "It {}: {}.".format(*SHOWN_STATES["drained"]).format(worker=worker.name)
+
+
+def _held(attempt: Attempt, *, is_observed: bool) -> str:
+    """An attempt whose start signal is on the share of its worker."""
+    what = f"trial {attempt.trial.number} of {_name(attempt.trial.genome)} as {attempt.id}"
+    if attempt.outcome is Outcome.LOST:
+        return f"It may still play {what}, which was given up."
+    if attempt.claimed_at is not None:
+        return f"It {'plays' if is_observed else 'was playing'} {what}."
+    return f"It {'has' if is_observed else 'had'} in its queue {what}."
 
 
 def _happened(farm: Farm, name: str, history: Iterable[DatedFact]) -> Iterator[str]:
@@ -196,7 +254,13 @@ def _params(genome: Genome) -> list[str]:
 
 
 def _conclusion(
-    farm: Farm, trial: Trial, depth: Mapping[str, int], given: "_GivenReasons", *, playing: bool
+    farm: Farm,
+    trial: Trial,
+    depth: Mapping[str, int],
+    given: "_GivenReasons",
+    *,
+    playing: bool,
+    unknown: Mapping[str, str],
 ) -> list[str]:
     head = f"Trial {trial.number}, seed {trial.seed},"
     if trial.settlement is not None:
@@ -206,6 +270,12 @@ def _conclusion(
         why = f": {given.reason(trial.reason, f'trial {trial.number}')}" if trial.reason else ""
         return [f"{head} {SETTLEMENTS[trial.settlement]}{fitness}{by}{why}."]
     waits, following = PENDING_REASONS[pending_reason(farm, trial, depth, playing=playing)]
+    attempt = trial.open_attempt
+    if attempt is not None and attempt.worker in unknown:
+        waits = (
+            f"it was given to {attempt.worker}, which is unknown: {clean(unknown[attempt.worker], REASON_CHARS_MAX)}"
+        )
+        following = f"{attempt.worker} answers again, or another worker plays it after `silence_limit_s`"
     return [f"{head} is open: {waits}. Next: {following}."]
 
 

@@ -38,6 +38,7 @@ WORKER_STATES = (
     "idle",
     "loading",
     "awaited",  #: no heartbeat yet
+    "unknown",  #: its share cannot be read
     "draining",  #: it gets no more work, and finishes its game
     "drained",
     "at_rest",  #: its machine is saved or off until trials wait for it

@@ -20,10 +20,11 @@ from inbox_agent.protocol.layout import Outcome, Setting, clean
 from pipeline.core.facts import DatedFact, RecoveryStarted
 from pipeline.core.farm import Farm
 from pipeline.core.mean import mean
-from pipeline.core.model import Attempt, Genome, Worker
+from pipeline.core.model import Attempt, Genome
 from pipeline.views.explain import RECOVERY_ACTIONS, explain_genome
 from pipeline.views.fact_text import describe_any
 from pipeline.views.game_times import game_times
+from pipeline.views.progress import Progress
 from pipeline.views.results import (
     evaluator_text,
     failure_reason,
@@ -36,6 +37,7 @@ from pipeline.views.results import (
     param_names,
     summary,
 )
+from pipeline.views.worker_state import ShownState, WorkerStates
 
 GENOMES_MAX, FAILED_MAX = 1000, 200  #: in the table; of those that failed, while there are enough others
 ATTEMPTS_MAX = 1000  #: in the picture: it is hardly as many pixels wide
@@ -45,19 +47,19 @@ STORIES_MAX, EVENTS_MAX, NAME_MAX, REASON_MAX, EVALUATOR_MAX = 20, 200, 200, 300
 
 
 def page_model(
-    farm: Farm, history: Sequence[DatedFact], depth: Mapping[str, int], *, direction: str, playing: bool
+    farm: Farm, history: Sequence[DatedFact], depth: Mapping[str, int], *, direction: str, live: Progress | None
 ) -> dict[str, Any]:
-    """The data of one generation."""
+    """The data of one generation; `live` is what the host says that plays it, None if none does."""
     assert farm.settings is not None
     best = fittest(farm, direction)
     failed = [genome for genome in farm.genomes if genome_status(genome) == "failed"]
     counts, (metrics, _left_out) = summary(farm), metric_names(farm)
     params = param_names(farm)
-    genomes, workers = _shown_genomes(farm, failed, direction), _workers(farm, history)
+    genomes, workers = _shown_genomes(farm, failed, direction), _workers(farm, history, live)
     games, played = _games(farm)
     return {
         "generation": farm.generation,
-        "playing": playing,
+        "playing": live is not None,
         "counts": counts,
         "mixed": mixed_text(counts["evaluators"]),
         "best": {"name": _name(best), "fitness": best.fitness} if best is not None else None,
@@ -69,7 +71,7 @@ def page_model(
         "stories": [
             {
                 "genome": _name(genome),
-                "lines": explain_genome(farm, genome, depth, playing=playing),
+                "lines": explain_genome(farm, genome, depth, playing=live is not None),
                 "archived": [a.id for trial in genome.trials for a in trial.attempts if a.archived],
             }
             for genome in failed[:STORIES_MAX]
@@ -203,23 +205,24 @@ def _attempts(games: Sequence[Attempt], workers: Sequence[str]) -> dict[str, lis
     }
 
 
-def _workers(farm: Farm, history: Sequence[DatedFact]) -> list[dict[str, Any]]:
+def _workers(farm: Farm, history: Sequence[DatedFact], live: Progress | None) -> list[dict[str, Any]]:
     recoveries = Counter(one.fact.worker for one in history if isinstance(one.fact, RecoveryStarted))
-    names = sorted(farm.counts.workers | set(farm.workers))
+    states = WorkerStates(farm, history, live)
+    names = sorted(farm.counts.workers.union(worker.name for worker in states.current()))
     attempts: dict[str, list[Attempt]] = {name: [] for name in names}
     for attempt in farm.attempts.values():
         attempts[attempt.worker].append(attempt)
-    number = max(VALUES_MIN, min(VALUES_MAX, VALUES_IN_ALL_MAX // len(names)))
-    return [_worker(farm.worker(name), attempts[name], recoveries[name], number) for name in names]
+    number = max(VALUES_MIN, min(VALUES_MAX, VALUES_IN_ALL_MAX // max(1, len(names))))
+    return [_worker(name, states.of(name), attempts[name], recoveries[name], number) for name in names]
 
 
-def _worker(worker: Worker, attempts: Sequence[Attempt], recoveries: int, number: int) -> dict[str, Any]:
+def _worker(name: str, state: ShownState, attempts: Sequence[Attempt], recoveries: int, number: int) -> dict[str, Any]:
     completed = [attempt for attempt in attempts if attempt.outcome is Outcome.COMPLETED]
     fitness = [attempt.fitness for attempt in completed if attempt.fitness is not None]
     return {
-        "name": worker.name,
-        "state": str(worker.state),
-        "why": clean(worker.reason, REASON_MAX),
+        "name": name,
+        "state": state.word,
+        "why": clean(state.why, REASON_MAX),
         "outcomes": Counter(str(attempt.outcome) for attempt in attempts if attempt.outcome is not None),
         "fitness": _every_so_many(sorted(fitness), number),
         "seconds": _every_so_many(sorted(round(attempt.seconds, 3) for attempt in completed), number),

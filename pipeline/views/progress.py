@@ -7,11 +7,12 @@ from itertools import islice
 from inbox_agent.protocol.layout import REASON_CHARS_MAX, Outcome, clean
 from pipeline.core.facts import Settlement
 from pipeline.core.farm import Farm
-from pipeline.core.model import LOSSES, Worker, WorkerState
-from pipeline.core.observed import Observed
+from pipeline.core.model import LOSSES, Attempt, Worker, WorkerState
+from pipeline.core.observed import Observed, ObservedWorker
 from pipeline.core.share_problems import FLOODED, in_words
 from pipeline.views.fitness_history import FitnessHistory, GenerationFitness
 
+UNKNOWN, AWAITED, LOADING = "unknown", "awaited", "loading"
 _RECENT_MAX = 20  #: attempts per worker that are looked at for its last game
 
 
@@ -21,7 +22,7 @@ class WorkerRow:
 
     name: str
     state: str
-    genome: str  #: the genome it evaluates; empty while it is idle
+    genome: str  #: the genome it evaluates, or did when its share was last read; empty while it is idle
     trial: int
     playing_s: float
     waiting: int  #: attempts queued behind the running one
@@ -92,7 +93,7 @@ def measure_progress(
     if farm.spans and (observed is None or farm.finished):
         at = farm.spans[-1][1]  # it is not running: the clock stops at its last fact
     elapsed_s = max(0.0, at - farm.spans[-1][0]) if farm.spans else 0.0
-    workers = tuple(_rows(farm, observed, at))
+    workers = tuple(worker_rows(farm, observed, at))
     held = sum(len(worker.wanted) for worker in farm.workers.values())
     return Progress(
         generation=farm.generation,
@@ -133,7 +134,8 @@ def _utilisation(farm: Farm, workers: tuple[WorkerRow, ...], elapsed_s: float, f
     return min(1.0, played_s / (wall_s * len(workers))) if wall_s and workers else 0.0
 
 
-_NOTES = {"awaited": "no heartbeat yet", "loading": "its agent loads the evaluator"}
+_NOTES = {AWAITED: "no heartbeat yet", LOADING: "its agent loads the evaluator"}
+_NOT_REACHED = "its share was not reached yet"
 
 
 def _eta_s(farm: Farm, elapsed_s: float) -> float | None:
@@ -141,7 +143,8 @@ def _eta_s(farm: Farm, elapsed_s: float) -> float | None:
     return farm.open_trials * elapsed_s / done if done else None
 
 
-def _rows(farm: Farm, observed: Observed | None, at: float) -> Iterator[WorkerRow]:
+def worker_rows(farm: Farm, observed: Observed | None, at: float) -> Iterator[WorkerRow]:
+    """The workers of a farm; arguments as of `measure_progress`."""
     last_game_s: dict[str, float] = {}
     for attempt in islice(reversed(farm.attempts.values()), _RECENT_MAX * len(farm.workers)):
         if attempt.has_result and attempt.seconds:
@@ -150,25 +153,24 @@ def _rows(farm: Farm, observed: Observed | None, at: float) -> Iterator[WorkerRo
         yield _row(worker, observed, at, last_game_s.get(worker.name))
 
 
+def state_in_ledger(worker: Worker) -> str:
+    """The state of a worker that follows from facts alone; empty if it also depends on what a host observes."""
+    if worker.drained and worker.state is not WorkerState.OUT:
+        return "draining" if worker.may_be_playing else "drained"
+    return str(worker.state) if worker.state is not WorkerState.READY else ""
+
+
 def _row(worker: Worker, observed: Observed | None, at: float, last_game_s: float | None) -> WorkerRow:
     seen = observed.workers[worker.name] if observed is not None else None
-    claimed = seen.claims if seen is not None else {a.id for a in worker.may_be_playing if a.claimed_at}
-    playing = next((a for a in worker.may_be_playing if a.id in claimed), None)
-    playing_s, said, state = 0.0, "", str(worker.state)
+    unknown, playing = _unknown(worker, seen), _played(worker, seen)
+    playing_s, said = 0.0, ""
     if playing is not None:
         since = seen.claims[playing.id] if seen is not None else playing.claimed_at or at
         playing_s = (observed.time if observed is not None else at) - since
-    if seen is not None and playing is not None and seen.heartbeat is not None and seen.heartbeat.attempt == playing.id:
-        said = clean(seen.heartbeat.progress, 200)
-    if worker.state is WorkerState.READY:
-        alive = seen.alive if seen is not None else worker.epoch_open
-        state = ("playing" if seen else "was playing") if playing else ("idle" if alive else "awaited")
-        if seen is not None and seen.at_rest:
-            state = "at rest"
-        if state == "idle" and seen is not None and seen.loading_since is not None:
-            state = "loading"
-    if worker.drained and worker.state is not WorkerState.OUT:
-        state = "draining" if worker.wanted or playing else "drained"
+        if seen is not None and seen.heartbeat is not None and seen.heartbeat.attempt == playing.id and not unknown:
+            said = clean(seen.heartbeat.progress, 200)
+    state = state_in_ledger(worker) or (UNKNOWN if unknown else _observed_state(worker, seen, playing))
+    waits = _NOT_REACHED if state == AWAITED and not worker.epoch else _NOTES.get(state, "")
     return WorkerRow(
         name=worker.name,
         state=state,
@@ -179,11 +181,37 @@ def _row(worker: Worker, observed: Observed | None, at: float, last_game_s: floa
         losses=worker.losses,
         recovery=str(worker.recovery or ""),
         note=clean(
-            worker.reason or said or _share_problem(worker, observed) or _NOTES.get(state, ""), REASON_CHARS_MAX
+            worker.reason or unknown or said or _share_problem(worker, observed) or waits,
+            REASON_CHARS_MAX,
         ),
         progress=said,
         last_game_s=last_game_s,
     )
+
+
+def _unknown(worker: Worker, seen: ObservedWorker | None) -> str:
+    """Why the share of a worker cannot be read; without a host, why it could not when an attempt was given up there."""
+    if seen is not None:
+        return "" if seen.at_rest else seen.unknown
+    return next((a.reason for a in worker.left_published.values() if a.outcome is Outcome.LOST), "")
+
+
+def _played(worker: Worker, seen: ObservedWorker | None) -> Attempt | None:
+    """The attempt that is claimed there."""
+    if seen is not None:
+        return next((a for a in worker.may_be_playing if a.id in seen.claims), None)
+    return next((a for a in worker.may_be_playing if a.claimed_at and a.outcome is not Outcome.LOST), None)
+
+
+def _observed_state(worker: Worker, seen: ObservedWorker | None, playing: Attempt | None) -> str:
+    """The state of a worker that gets work, and whose share can be read."""
+    if seen is not None and seen.at_rest:
+        return "at rest"
+    if playing is not None:
+        return "playing" if seen is not None else "was playing"
+    if not (seen.alive if seen is not None else worker.epoch_open):
+        return AWAITED
+    return LOADING if seen is not None and seen.loading_since is not None else "idle"
 
 
 def _share_problem(worker: Worker, observed: Observed | None) -> str:
@@ -193,4 +221,4 @@ def _share_problem(worker: Worker, observed: Observed | None) -> str:
     seen = observed.workers[worker.name]
     flooded = in_words(FLOODED) if observed.is_flooded(worker) else ""
     layout = f"its agent writes {seen.unknown_heartbeat}" if seen.unknown_heartbeat else ""
-    return seen.unknown or seen.write_problem or seen.heartbeat_problem or layout or flooded
+    return seen.write_problem or seen.heartbeat_problem or layout or flooded

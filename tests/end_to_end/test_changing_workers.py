@@ -70,6 +70,8 @@ def test_removed_pilot_ends_and_its_game_is_played_by_another(project: PilotProj
     project.pipeline("worker", "remove", "p1", "--now")
     project.wait_until(lambda: project.facts(WorkerLeft))
     assert first.wait(PATIENCE_S) == 0
+    assert "p1: " not in project.pipeline("status")
+    assert project.pipeline("explain", "p1").startswith("p1 has left on ")
     project.start_pilot("p2")
     project.wait_until(lambda: project.playing("p2"))
     project.open_gate()
@@ -94,9 +96,9 @@ def test_drained_pilot_finishes_its_game_and_then_rests_until_it_is_returned(pro
     project.open_gate()
     project.pipeline("worker", "drain", "p1", "--wait")
     status = project.pipeline("status")
-    assert "p1: ready, drained" in status
+    assert "p1: drained, " in status
     assert "the farm cannot go on" not in status
-    assert "It is drained: it gets no more work" in project.pipeline("explain", "p1")
+    assert project.pipeline("explain", "p1").startswith("p1 is drained: it gets no more work until ")
     assert host.poll() is None
 
     project.pipeline("worker", "return", "p1")

@@ -359,6 +359,8 @@ def test_site_that_is_away_when_a_host_starts_joins_when_it_is_back(farm: SiteFa
     farm.kill(host)
     host = farm.start()
     farm.wait_for(lambda: farm.facts(WorkerLeft))
+    assert "bob-0: " not in farm.run("status")[1]
+    assert f": {SITE_GONE}; it gets no more work." in farm.run("explain", "bob-0")[1]
     farm.cluster.start_worker("bob")
     farm.wait_until_begun("bob", games=2)
     farm.open_gate()
@@ -369,3 +371,39 @@ def test_site_that_is_away_when_a_host_starts_joins_when_it_is_back(farm: SiteFa
     assert farm.facts(WorkerLeft) == [WorkerLeft(worker="bob-0", reason=SITE_GONE)]
     assert EpochRaised(worker="bob-0", epoch=2, reason=REJOINED) in farm.facts(EpochRaised)
     assert farm.run("verify")[0] == 0
+
+
+@pytest.mark.timeout(GROWTH_LIMIT_S)
+def test_all_commands_say_which_workers_on_sites_are_unknown(farm: SiteFarm, tmp_path: Path) -> None:
+    """One was refused at the start, and one was killed while it played: neither is ready."""
+    (tmp_path / "other_version.py").write_text(OTHER_VERSION)
+    farm.cluster.start_worker("bob", options=["--preload", str(tmp_path / "other_version.py")])
+    carol = farm.cluster.start_worker("carol")
+    farm.wait_for(lambda: all(f"site {name}: " in doctor(farm.root) for name in ("alice", "bob", "carol")))
+    farm.add_genomes(farm.gated(4))
+    host = farm.start()
+    farm.wait_until_begun("alice", "carol")
+    carol.close()
+    status = ""
+
+    def carol_is_unknown() -> bool:
+        nonlocal status
+        status = farm.run("status")[1]
+        return "carol-0: unknown, epoch 1" in status
+
+    farm.wait_for(carol_is_unknown)
+    top, explained = farm.run("top", "--once")[1], farm.run("explain", "bob-0")[1]
+    farm.open_gate()
+    code, text = farm.wait_for_end(host)
+
+    assert code == 0, text
+    assert "bob-0: unknown, epoch 0, holds 0; site bob: genome-pipeline 0.0.1 is installed there" in status
+    assert "trial 1: was played on carol-0, which is unknown, as " in status
+    assert "; bob-0 is unknown: site bob: genome-pipeline 0.0.1" in top
+    assert explained.startswith("bob-0 is unknown: site bob: genome-pipeline 0.0.1")
+    status, listed = farm.run("status")[1], farm.run("worker", "list")[1]
+    assert "bob-0: awaited, epoch 0, holds 0; its share was not reached yet" in status
+    assert "carol-0: ready" not in status
+    assert [line.split()[:3] for line in listed.splitlines()[1:]] == [
+        [f"{name}-0", "site", name] for name in ("alice", "bob", "carol")
+    ]

@@ -11,6 +11,7 @@ from pipeline.errors import ConflictError, NotFoundError
 from pipeline.paths import ProjectPaths
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.site_workers import read_site_workers
+from tests.harness.command_line import pipeline
 
 
 @pytest.fixture
@@ -37,6 +38,29 @@ def test_facts_tell_which_workers_are_on_sites(project: Path) -> None:
 
 def test_project_that_was_never_run_has_none(tmp_path: Path) -> None:
     assert read_site_workers(ProjectPaths(tmp_path)) == {}
+
+
+def test_workers_on_sites_are_listed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With their sites, so that one that is drained is found again; those that have left are not there."""
+    WorkerControl(project).drain("alice-0")
+
+    _code, text, _ = pipeline(capsys, "worker", "list", "--root", project)
+
+    rows = [line.split() for line in text.splitlines()[1:]]
+    assert rows == [["alice-0", "site", "alice", "yes"], ["carol-0", "site", "carol"]]
+
+
+def test_agent_of_a_worker_on_a_site_is_restarted(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its computer is not."""
+    _code, text, _ = pipeline(capsys, "worker", "restart", "alice-0", "--root", project)
+
+    assert text.startswith("the agent of alice-0 will be restarted")
+
+
+def test_worker_on_a_site_is_not_removed(project: Path) -> None:
+    """It ends with its Dask worker."""
+    with pytest.raises(ConflictError, match="alice-0 belongs to site alice: drain it, and end the Dask worker alice"):
+        WorkerControl(project).remove("alice-0")
 
 
 def test_workers_on_sites_are_drained_and_restarted_like_others(project: Path) -> None:

@@ -145,6 +145,16 @@ def test_worker_without_a_machine_is_not_restarted(root: Path) -> None:
     WorkerControl(root).restart("local-0")
 
 
+def test_what_is_restarted_is_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The agent of a local worker, and the machine of one that has a machine."""
+    with open(root / "pipeline.toml", "a", encoding="utf-8") as config:
+        config.write('[[worker]]\nname = "vm-6"\nmachine = "farm-6"\n[hyperv]\n')
+
+    for name, what in (("local-0", "agent"), ("vm-6", "machine")):
+        _code, text, _ = pipeline(capsys, "worker", "restart", name, "--root", root)
+        assert text.startswith(f"the {what} of {name} will be restarted")
+
+
 def test_unknown_worker_is_named(root: Path) -> None:
     """With those that there are."""
     for act in ("drain", "give_back", "restart", "remove"):

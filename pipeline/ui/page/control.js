@@ -107,7 +107,7 @@ const WORKER_OPERATIONS = [
     label: (name) => `Restart ${name}`,
     question: (name) => ({
       title: `Restart ${name}?`, yes: "Restart",
-      text: "Its machine, or its agent on this computer, is restarted. Its game is played again by another worker.",
+      text: "Its machine is restarted, or its agent if it is on this computer or on a site. Its game is played again by another worker.",
     }),
     done: (name) => `${name} will be restarted.`,
   },

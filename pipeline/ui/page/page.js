@@ -234,6 +234,8 @@ function drawStories(stories) {
   }));
 }
 
+const STATE_STYLES = { ready: "good", awaited: "soft", loading: "soft", left: "soft", "not configured": "soft" };
+
 function drawSheet(sheet, trend) {
   document.title = `generation ${sheet.generation} · genome-pipeline`;
   $("state").textContent = sheet.counts.finished ? "finished" : sheet.playing ? "running" : "not finished; no host is running it";
@@ -247,7 +249,7 @@ function drawSheet(sheet, trend) {
   table($("workers"), ["worker", "state", ["completed", "number"], "other outcomes", ["recovery actions", "number"], ""], sheet.workers.map((one) => {
     const others = Object.entries(one.outcomes).filter(([name]) => name !== "completed").map(([name, n]) => `${n} ${words(name)}`);
     return [
-      [one.name, "tight"], [one.state, `tight ${one.state === "ready" ? "good" : "warn"}`], [one.outcomes.completed || 0, "number"],
+      [one.name, "tight"], [one.state, `tight ${STATE_STYLES[one.state] || "warn"}`], [one.outcomes.completed || 0, "number"],
       [others.join(", "), "soft"], [one.recoveries || "", "number"], [one.why, "soft"],
     ];
   }));

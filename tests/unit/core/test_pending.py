@@ -11,6 +11,7 @@ from pipeline.core.model import Trial, WorkerState
 from pipeline.core.pending import PendingReason, pending_reason
 from pipeline.views import explain
 from pipeline.views.explain import explain_attempt, explain_genome, explain_worker
+from pipeline.views.progress import measure_progress
 from tests.harness.core import CoreHarness
 
 pytestmark = pytest.mark.rules
@@ -225,7 +226,8 @@ def test_explain_worker_lists_history_and_state() -> None:
     assert first is not None
     before = [DatedFact(at, fact) for fact, at in core.facts]
     assert "Nothing else happened to it." in explain_worker(core.farm, "w0", before[:1])
-    text = "\n".join(explain_worker(core.farm, "w0", before))
+    live = measure_progress(core.farm, core.observed, core.now)
+    text = "\n".join(explain_worker(core.farm, "w0", before, live))
     assert f"It plays trial 1 of g1 as {first.id}." in text and "has in its queue trial 1 of g2" in text
 
     core.record(

@@ -250,8 +250,9 @@ def test_displays_show_the_straggler_as_played() -> None:
     core.requests = WorkerRequests(drained={"w0"})
     core.tick()
 
-    row = measure_progress(core.farm, core.observed, core.now).workers[0]
-    told = "\n".join(explain_worker(core.farm, "w0", []))
+    live = measure_progress(core.farm, core.observed, core.now)
+    row = live.workers[0]
+    told = "\n".join(explain_worker(core.farm, "w0", [], live))
     story = "\n".join(explain_attempt(core.farm, straggler, {}, playing=True))
 
     assert (row.state, row.genome, row.waiting) == ("draining", straggler.trial.genome.name, 0)

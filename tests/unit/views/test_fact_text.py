@@ -222,7 +222,7 @@ def test_worker_note_shows_most_important_item(core: CoreHarness) -> None:
     assert note() == "on fire"
 
     fresh = CoreHarness("w0")
-    assert measure_progress(fresh.farm, fresh.observed, fresh.now).workers[0].note == "no heartbeat yet"
+    assert measure_progress(fresh.farm, fresh.observed, fresh.now).workers[0].note == "its share was not reached yet"
 
 
 def test_worker_row_shows_state_if_not_ready(core: CoreHarness) -> None:

@@ -83,7 +83,7 @@ def games_of(facts: list[Any]) -> set[str]:
 def check_views(farm: Farm, facts: list[Any]) -> set[str]:
     """Checks that page and table show exactly the attempts with a game; returns those whose claim was not seen."""
     games = games_of(facts)
-    bars = page_model(farm, [], {}, direction="maximize", playing=False)["attempts"]
+    bars = page_model(farm, [], {}, direction="maximize", live=None)["attempts"]
     rows = [dict(zip(ATTEMPT_COLUMNS, row, strict=True)) for row in attempt_rows(farm.attempts.values())]
 
     assert sorted(bars["id"]) == sorted(games)

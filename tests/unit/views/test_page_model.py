@@ -47,7 +47,7 @@ def test_one_extreme_generation_leaves_the_page_of_others(other: float) -> None:
     assert all(map(math.isfinite, numbers))
     assert numbers[0] == max(1.7e308, other)
     for farm in farms:
-        assert page_model(farm, [], {}, direction="maximize", playing=False)["best"]["fitness"] == max(
+        assert page_model(farm, [], {}, direction="maximize", live=None)["best"]["fitness"] == max(
             genome.fitness for genome in farm.genomes if genome.fitness is not None
         )
 
@@ -85,7 +85,7 @@ def large() -> Farm:
 
 
 def sheet_of(farm: Farm, direction: str = "maximize") -> dict[str, Any]:
-    return page_model(farm, [], {}, direction=direction, playing=False)
+    return page_model(farm, [], {}, direction=direction, live=None)
 
 
 def test_counts_of_a_large_generation_are_exact(large: Farm) -> None:
