@@ -264,6 +264,17 @@ class Missing:
 sys.meta_path.insert(0, Missing())
 """
 
+NO_DISK = """
+from pipeline.machines.sites.site_server import SiteServer
+
+
+def refuse(self, request):
+    raise OSError("its disk is full")
+
+
+SiteServer._open = refuse
+"""
+
 OTHER_VERSION = """
 from pipeline.machines.sites import site_server
 
@@ -375,9 +386,9 @@ def test_site_that_is_away_when_a_host_starts_joins_when_it_is_back(farm: SiteFa
 
 @pytest.mark.timeout(GROWTH_LIMIT_S)
 def test_all_commands_say_which_workers_on_sites_are_unknown(farm: SiteFarm, tmp_path: Path) -> None:
-    """One was refused at the start, and one was killed while it played: neither is ready."""
-    (tmp_path / "other_version.py").write_text(OTHER_VERSION)
-    farm.cluster.start_worker("bob", options=["--preload", str(tmp_path / "other_version.py")])
+    """One could not be opened at the start, and one was killed while it played: neither is ready."""
+    (tmp_path / "no_disk.py").write_text(NO_DISK)
+    farm.cluster.start_worker("bob", options=["--preload", str(tmp_path / "no_disk.py")])
     carol = farm.cluster.start_worker("carol")
     farm.wait_for(lambda: all(f"site {name}: " in doctor(farm.root) for name in ("alice", "bob", "carol")))
     farm.add_genomes(farm.gated(4))
@@ -397,10 +408,10 @@ def test_all_commands_say_which_workers_on_sites_are_unknown(farm: SiteFarm, tmp
     code, text = farm.wait_for_end(host)
 
     assert code == 0, text
-    assert "bob-0: unknown, epoch 0, holds 0; site bob: genome-pipeline 0.0.1 is installed there" in status
+    assert "bob-0: unknown, epoch 0, holds 0; site bob: its disk is full" in status
     assert "trial 1: was played on carol-0, which is unknown, as " in status
-    assert "; bob-0 is unknown: site bob: genome-pipeline 0.0.1" in top
-    assert explained.startswith("bob-0 is unknown: site bob: genome-pipeline 0.0.1")
+    assert "; bob-0 is unknown: site bob: its disk is full" in top
+    assert explained.startswith("bob-0 is unknown: site bob: its disk is full")
     status, listed = farm.run("status")[1], farm.run("worker", "list")[1]
     assert "bob-0: awaited, epoch 0, holds 0; its share was not reached yet" in status
     assert "carol-0: ready" not in status
