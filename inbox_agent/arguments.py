@@ -75,7 +75,7 @@ def agent_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--host-elsewhere",
         action="store_true",
-        help="with --leave-with-parent: the parent is not the host, so flush every claim",
+        help="with --leave-with-parent: the parent is not the host, so flush every claim and report what a stop ends",
     )
     return parser
 

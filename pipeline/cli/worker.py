@@ -16,6 +16,7 @@ from pipeline.errors import ExitCode
 from pipeline.inspection.project_reader import ProjectReader
 from pipeline.paths import ProjectPaths
 from pipeline.storage.ledger import has_ledger
+from pipeline.views.progress import is_draining
 from pipeline.views.text_table import format_table
 
 _LOOK_S = 0.5
@@ -156,7 +157,7 @@ def _holds_work(reader: ProjectReader, name: str) -> bool:
     if playing is None:
         return False
     worker = reader.farm(playing).workers.get(name)
-    return worker is not None and (bool(worker.may_be_playing) or not worker.drained)
+    return worker is not None and (is_draining(worker) or not worker.drained)
 
 
 def _drained(is_drained: bool) -> str:

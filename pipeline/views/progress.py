@@ -156,8 +156,13 @@ def worker_rows(farm: Farm, observed: Observed | None, at: float) -> Iterator[Wo
 def state_in_ledger(worker: Worker) -> str:
     """The state of a worker that follows from facts alone; empty if it also depends on what a host observes."""
     if worker.drained and worker.state is not WorkerState.OUT:
-        return "draining" if worker.may_be_playing else "drained"
+        return "draining" if is_draining(worker) else "drained"
     return str(worker.state) if worker.state is not WorkerState.READY else ""
+
+
+def is_draining(worker: Worker) -> bool:
+    """Whether a drained worker still plays, as far as is known: one that is lost may come back, or not."""
+    return any(attempt.outcome is not Outcome.LOST for attempt in worker.may_be_playing)
 
 
 def _row(worker: Worker, observed: Observed | None, at: float, last_game_s: float | None) -> WorkerRow:

@@ -60,8 +60,8 @@ class WorkerStates:
         worker, row = self.find(name), self._rows.get(name)
         if word := state_in_ledger(worker):
             return ShownState(word, worker.reason or (row.problem if row is not None else ""))
-        if row is None:
-            return ShownState(NOT_CONFIGURED)
+        if row is None:  # if the farm has it, it has joined a moment ago
+            return ShownState(AWAITED if name in self._farm.workers else NOT_CONFIGURED)
         return ShownState(row.state if row.state in (UNKNOWN, AWAITED, LOADING) else "ready", row.problem)
 
     def unknown(self) -> dict[str, str]:

@@ -80,7 +80,22 @@ def test_site_that_refuses_joins_once_it_is_corrected(
     assert eventually(lambda: cluster.appeared() == ["bob"])
 
 
-def test_site_that_does_not_answer_is_part_of_the_farm_and_does_not_count(
+def test_new_site_that_does_not_answer_joins_when_it_does(
+    cluster: SearchedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No share of it can hold a result."""
+    monkeypatch.setattr("pipeline.machines.sites.remote_site.RETRY_MAX_S", 0.01)
+    carol = cluster.add("carol")
+    carol.link.problem = "no answer in 20 s"
+    cluster.add("alice")
+    assert opened(cluster) == ["alice"]
+
+    carol.link.problem = ""
+
+    assert eventually(lambda: cluster.appeared() == ["carol"])
+
+
+def test_known_site_that_does_not_answer_is_part_of_the_farm_and_does_not_count(
     cluster: SearchedCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its shares may hold results."""

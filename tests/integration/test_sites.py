@@ -325,6 +325,21 @@ def test_agent_that_is_being_started_is_not_reported_as_ended(site: SiteHarness)
     assert site.sites.status()[WORKER].state is MachineState.RUNNING
 
 
+def test_site_that_a_host_has_not_used_keeps_the_agents_that_play(site: SiteHarness) -> None:
+    """They play on for the host before, although the next one cannot begin yet."""
+    site.open()
+    site.site.act(MachineAction(WORKER, None))
+    assert eventually(lambda: site.sites.status()[WORKER].state is MachineState.RUNNING)
+    site.limit()
+    site.site.is_used = False
+    site.site.listen(site.bells)
+    assert eventually(lambda: site.site.notifies)
+
+    site.site.close()
+
+    assert site.server._sites[records.FARM]._agents.pid(WORKER) is not None
+
+
 def test_answer_that_comes_late_does_not_replace_a_newer_one(site: SiteHarness) -> None:
     """An agent that was started meanwhile would seem to have ended."""
     states: list[MachineState] = []

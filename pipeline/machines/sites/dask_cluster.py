@@ -87,7 +87,8 @@ class DaskCluster:
         """The workers that do not end, sorted by name. Raises SiteUnavailable: no scheduler answers."""
         try:
             found = self.call(self.address, "identity", SCHEDULER_LIMIT_S)
-            known = [(_worker(address, worker), worker.get("status")) for address, worker in found["workers"].items()]
+            described = found["workers"].items()
+            known = [(_worker(address, worker), str(worker.get("status"))) for address, worker in described]
         except NotConnected as error:
             raise SiteUnavailable(f"no connection: {self._reason()}") from error
         except (OddAnswer, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -138,7 +139,10 @@ class DaskCluster:
 
     def _reason(self) -> str:
         """Why there is no connection to the scheduler, which Dask does not always tell."""
-        place = parse_host_port(parse_address(self.address)[1])
+        try:
+            place = parse_host_port(parse_address(self.address)[1])
+        except ValueError:  # of a cluster within one process
+            return f"nothing answers at {self.address}"
         try:
             self._run(asyncio.to_thread(_connect, *place), _PROBE_LIMIT_S + _GRACE_S)
         except SiteUnavailable as error:
@@ -221,7 +225,11 @@ class DaskLink:
             self._cluster.forget(address)
 
     def _look(self) -> str:
-        found = [worker.address for worker in self._cluster.workers() if worker.name == self._name]
+        try:
+            known = self._cluster.workers()
+        except SiteUnavailable as error:
+            raise SiteUnavailable(f"the Dask scheduler: {error}") from error
+        found = [worker.address for worker in known if worker.name == self._name]
         if len(found) > 1:  # each has its own disk
             raise SiteUnavailable(SEVERAL)
         if not found:

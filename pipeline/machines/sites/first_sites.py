@@ -25,8 +25,8 @@ _NAMED_MAX = 3
 def first_sites(search: SiteSearch, scheduler: str, sites_min: int, taken: Collection[str]) -> list[RemoteSite]:
     """The sites of a farm that opens, taken from a search that was not started: so many of them are open.
 
-    Those that have not answered are among them, because their shares may hold results; those that refuse are not. They
-    join once they are corrected, as sites do that appear later.
+    Those of an earlier host that have not answered are among them, because their shares may hold results. Others, and
+    those that refuse, join once they are open, as sites do that appear later.
 
     Raises:
         HostError: there are not enough within the time; it says why, and what to do.
@@ -42,7 +42,7 @@ def first_sites(search: SiteSearch, scheduler: str, sites_min: int, taken: Colle
         ready = sum(site.notifies for site in sites)
         is_decided = not any(site.is_untried for site in sites)
         if ready >= sites_min and (is_decided or waited_s >= OPEN_LIMIT_S):
-            return _taken(search, [site for site in sites if not site.refusal])
+            return _taken(search, sites)
         if waited_s >= FIND_LIMIT_S:
             if problem:
                 raise HostError(f"no Dask scheduler at {scheduler} in {FIND_LIMIT_S:g} s: {problem}")
@@ -59,9 +59,10 @@ def more_sites(sites_min: int) -> str:
 
 
 def _taken(search: SiteSearch, sites: list[RemoteSite]) -> list[RemoteSite]:
-    for site in sites:
+    taken = [site for site in sites if site.notifies or (search.is_established(site.name) and not site.refusal)]
+    for site in taken:
         search.take(site)
-    return sites
+    return taken
 
 
 def _too_few(search: SiteSearch, ready: int, sites_min: int) -> str:

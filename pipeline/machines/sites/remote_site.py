@@ -144,8 +144,9 @@ class RemoteSite:
         threading.Thread(target=self._act, args=(action,), name=f"agent-{action.worker}", daemon=True).start()
 
     def close(self) -> None:
-        """Ends its agents, if it can be reached."""
-        is_open = not self._problem
+        """Ends its agents, if it can be reached; those of a site that was not used may play for an earlier host."""
+        plays = any(machine.state is not MachineState.OFF for machine in self._machines.values())
+        is_open = not self._problem and (self.is_used or not plays)
         self._closed.set()
         if is_open:
             try:

@@ -69,6 +69,10 @@ class SiteSearch:
         """Sites that were found, connected or not, and were not taken."""
         return list(self._connecting.values())
 
+    def is_established(self, name: str) -> bool:
+        """Whether the farm knows the site of that name."""
+        return clean(name, _NAME_CHARS_MAX) in self._established
+
     def problems(self) -> list[str]:
         """Why members of the cluster are not used, in a line for each."""
         named = [f"site {clean(name, _NAME_CHARS_MAX)}: {why}" for name, why in self._warned_of.items()]
@@ -156,7 +160,7 @@ class SiteSearch:
                 worker_names |= lower_names([site])
 
     def _is_new(self, member: FoundSite) -> bool:
-        return clean(member.name, _NAME_CHARS_MAX) not in self._established
+        return not self.is_established(member.name)
 
     def _begin(self, site: RemoteSite) -> None:
         site.is_used = False
