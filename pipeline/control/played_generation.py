@@ -10,7 +10,7 @@ import logging
 import threading
 from collections import ChainMap
 from collections.abc import Callable, MutableMapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 
 from pipeline.control.operations import (
@@ -177,6 +177,11 @@ class PlayedGeneration:
         self._note_end(self._playing)  # the callback may not have been called yet
         with self._lock:
             self._store.end_generation(self.number)
+
+    def wait_for_end(self, timeout_s: float) -> None:
+        """Returns when playing has ended, or after that time."""
+        if wait([self._playing], timeout_s).done:
+            self._note_end(self._playing)  # the callback may not have been called yet
 
     # --------------------------------------------------------------------------------------------------------- inside
 

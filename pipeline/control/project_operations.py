@@ -40,6 +40,7 @@ from pipeline.paths import ProjectPaths
 from pipeline.storage.submission_store import SubmissionStore
 
 KEY_CHARS_MAX = 200
+_END_LIMIT_S = 10.0  #: for a generation to end whose trials are all settled: its tables are written
 
 
 class ProjectOperations:
@@ -313,7 +314,13 @@ class ProjectOperations:
         return played.waiting_genome(name) if played is not None and number in (None, played.number) else None
 
     def _refuse_if_playing(self) -> None:
-        if (played := self._played) is not None and played.is_played:
+        """Refuses a change. One that was closed and has nothing left to play ends in a moment, for which this waits."""
+        played = self._played
+        if played is not None and played.state[0] is GenerationState.CLOSED:
+            status = self.generation(played.number)
+            if not status.waiting and status.settled == status.trials:
+                played.wait_for_end(_END_LIMIT_S)
+        if played is not None and played.is_played:
             raise ConflictError(f"generation {played.number} is being played; close or stop it first")
 
     def _played_generation(self, number: int) -> PlayedGeneration:

@@ -327,6 +327,17 @@ def test_generation_that_ends_meanwhile_is_opened_again(
     assert operations.open_generation(number).state is GenerationState.OPEN
 
 
+def test_generation_is_opened_as_soon_as_the_one_before_is_closed(operations: ProjectOperations) -> None:
+    """Its trials are settled, so it ends in a moment."""
+    for _ in range(5):
+        number = operations.open_generation().number
+        operations.submit(number, [genome("a", n=1)])
+        assert settled(operations, number, 1)
+        operations.close_generation(number)
+
+    assert operations.reopen_failed(number).state in (GenerationState.CLOSED, GenerationState.FINISHED)
+
+
 def test_failed_genomes_are_played_again(operations: ProjectOperations, tmp_path: Path) -> None:
     number = operations.open_generation().number
     operations.submit(number, [genome("bad", do="raise"), genome("good", n=1)])
