@@ -76,7 +76,7 @@ def fetched(url: str) -> str:
 
 @pytest.fixture
 def reader(project: FarmProject, tmp_path: Path) -> Reader:
-    project.configure()
+    project.configure(time_limit_s=120.0)  # the last game waits for several commands of the reader
     return Reader(project.root, tmp_path / "own")
 
 
